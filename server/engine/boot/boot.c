@@ -1,0 +1,1 @@
+/* boot.c - to be written. */

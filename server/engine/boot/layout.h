@@ -1,0 +1,69 @@
+/*
+ * layout.h - the address space of a machine: computed once, from its
+ * configuration alone, before anything exists.
+ *
+ * Sources: `classic` is the layout of the literature (lowmem 896 MB at 3G, pkmap
+ * just below the fixmap, fixmap 0xffc00000 to 0xfffff000); `linux-6.1` was
+ * measured on Debian's 6.1 i386 kernels; see layout.c for each constant.
+ */
+#ifndef ENGINE_LAYOUT_H
+#define ENGINE_LAYOUT_H
+
+#include "../engine.h"
+
+enum {
+	NR_ZONES = 4,
+	/* kmap_local slots of one CPU (Linux's KM_MAX_IDX). */
+	KMAP_LOCAL_SLOTS = 16,
+};
+
+/* Where frames that the guest needs for itself lie, in both back ends, and where
+ * it maps them: inside the fixmap range, unused by both x86 presets. */
+#define HOST_WINDOW_PADDR 0x01000000u
+#define HOST_WINDOW_VA 0xffc00000u
+#define HOST_WINDOW_BYTES 0x001b0000u
+
+struct layout {
+	u32 page_offset;
+	u32 task_size; /* user space ends here */
+	u32 pae;       /* 0 or 1 */
+	u32 cpus;
+
+	/* Frames. low_end_pfn: end of the direct map and of NORMAL. max_pfn: end of
+	 * the RAM in use. dma_end_pfn: 0 where the DMA zone is empty. */
+	pfn_t dma_end_pfn, low_end_pfn, max_pfn;
+	/* Zones: first frame and frame after the last; equal when empty. */
+	pfn_t zone_start[NR_ZONES], zone_end[NR_ZONES];
+	u64 unused_start, unused_bytes; /* RAM that cannot be used, for the event */
+
+	/* Windows; ends are the first address after. */
+	va_t high_memory; /* end of the direct map */
+	va_t vmalloc_start, vmalloc_end;
+	va_t pkmap_start;
+	u32 pkmap_slots;
+	va_t fixmap_start, fixmap_top; /* slot i is at fixmap_top - i * PAGE_SIZE */
+	u32 nr_fixmap;		       /* indexes 0 .. nr_fixmap - 1 */
+	u32 fix_kmap_begin;	       /* kmap_local of cpu c, depth d: + 16 c + d */
+	u32 fix_kmap_end;	       /* last index of the kmap_local slots */
+	va_t ldt_start, ldt_end;       /* linux-6.1; else equal */
+	va_t cpu_entry_start, cpu_entry_end;
+
+	/* The engine's own, at the top of lowmem: [metadata_start, metadata_end).
+	 * state block, mem_map, pageblock types, reserve for loaded states. */
+	pfn_t metadata_start, metadata_end;
+	ref_t state_ref, mem_map_ref, pageblock_ref;
+	pfn_t reserve_start, reserve_end; /* frames for page tables and objects while a
+					   * loaded allocator state must stay exact */
+	u32 pageblock_order; /* 10 two-level, 9 PAE */
+};
+
+/* Computes the layout. False with `why` for what cannot be, naming both parts. */
+bool layout_compute(const struct engine_config *config, struct layout *ret,
+		    struct engine_error *why);
+
+static inline va_t fix_to_va(const struct layout *l, u32 index)
+{
+	return l->fixmap_top - (index << PAGE_SHIFT);
+}
+
+#endif

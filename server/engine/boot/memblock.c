@@ -1,0 +1,1 @@
+/* memblock.c - to be written. */

@@ -1,0 +1,1 @@
+/* dma.c - to be written. */

@@ -1,0 +1,1 @@
+/* buddy.c - to be written. */

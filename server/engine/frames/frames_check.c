@@ -1,0 +1,1 @@
+/* frames_check.c - to be written. */

@@ -1,0 +1,1 @@
+/* frames_inspect.c - to be written. */

@@ -1,0 +1,1 @@
+/* load_state.c - to be written. */

@@ -1,0 +1,1 @@
+/* marks.c - to be written. */

@@ -1,0 +1,1 @@
+/* page_alloc.c - to be written. */

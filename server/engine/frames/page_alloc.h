@@ -1,0 +1,40 @@
+/*
+ * page_alloc.h - the page allocator as the other wings see it.
+ */
+#ifndef ENGINE_PAGE_ALLOC_H
+#define ENGINE_PAGE_ALLOC_H
+
+#include "../engine.h"
+
+/* Linux's order of attempts for this gfp. Returns the first frame, or 0. The
+ * block's state is FRAME_ALLOCATED, its owner and op those of the op being
+ * executed. __GFP_ZERO clears, through a kmap_local mapping where it must.
+ * Emits what happened. */
+pfn_t page_alloc(struct engine *e, u32 gfp, u32 order);
+
+/* The same for a page that user space will see: the machine's user_fallback
+ * policy narrows the zones. */
+pfn_t page_alloc_user(struct engine *e, u32 gfp);
+
+/* Frees a block that is allocated with this order and has no uses. Anything else
+ * is a broken invariant: requests from outside go through page_free_check(). */
+void page_free(struct engine *e, pfn_t pfn, u32 order);
+
+/* Why a request to free must be refused: OK, DOUBLE_FREE, WRONG_ORDER, RESERVED,
+ * INVALID (outside RAM, unaligned) or BUSY (in use, or not the caller's kind of
+ * frame: page tables, anonymous memory, ...). */
+u32 page_free_check(struct engine *e, pfn_t pfn, u32 order);
+
+/* Is this frame part of an allocated block? Returns its head, or 0. */
+pfn_t page_allocated_head(struct engine *e, pfn_t pfn);
+
+/* For page tables and the engine's own objects: a zeroed lowmem frame, from the
+ * buddy (GFP_KERNEL), or from the reserve while a loaded state must stay exact.
+ * 0 when there is none. `state` is FRAME_PAGE_TABLE or FRAME_SLAB. */
+pfn_t frame_alloc_own(struct engine *e, u32 state);
+void frame_free_own(struct engine *e, pfn_t pfn);
+
+/* The zone of a frame below max_pfn. */
+u32 zone_of_pfn(const struct engine *e, pfn_t pfn);
+
+#endif

@@ -1,0 +1,1 @@
+/* pcp.c - to be written. */

@@ -1,0 +1,1 @@
+/* slab.c - to be written. */

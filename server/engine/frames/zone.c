@@ -1,0 +1,1 @@
+/* zone.c - to be written. */

@@ -1,0 +1,1 @@
+/* areas.c - to be written. */

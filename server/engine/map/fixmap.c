@@ -1,0 +1,1 @@
+/* fixmap.c - to be written. */

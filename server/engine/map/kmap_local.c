@@ -1,0 +1,1 @@
+/* kmap_local.c - to be written. */

@@ -1,0 +1,1 @@
+/* map_check.c - to be written. */

@@ -1,0 +1,1 @@
+/* map_inspect.c - to be written. */

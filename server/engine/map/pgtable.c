@@ -1,0 +1,1 @@
+/* pgtable.c - to be written. */

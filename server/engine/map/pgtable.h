@@ -1,0 +1,92 @@
+/*
+ * pgtable.h - x86 page tables, two-level (with 4 MiB pages) or PAE (with 2 MiB
+ * pages and NX), bit for bit as the CPU reads them, in lowmem frames.
+ *
+ * An entry is handled as a u64 in PAE's form whatever the mode; only this file
+ * knows how wide it is in RAM. Tables of the kernel's half are made on demand in
+ * the kernel's own tables and seen by every mm.
+ */
+#ifndef ENGINE_PGTABLE_H
+#define ENGINE_PGTABLE_H
+
+#include "../engine.h"
+
+#define PTE_PRESENT 0x001ULL
+#define PTE_WRITE 0x002ULL
+#define PTE_USER 0x004ULL
+#define PTE_PWT 0x008ULL
+#define PTE_PCD 0x010ULL
+#define PTE_ACCESSED 0x020ULL
+#define PTE_DIRTY 0x040ULL
+#define PTE_LARGE 0x080ULL /* in a directory entry */
+#define PTE_GLOBAL 0x100ULL
+/* Software: the frame is not this table's to free (shared zero page, pinned I/O). */
+#define PTE_SPECIAL 0x200ULL
+#define PTE_NX (1ULL << 63) /* dropped without PAE */
+#define PTE_FRAME 0x0000000ffffff000ULL
+
+static inline pfn_t pte_pfn(u64 pte)
+{
+	return (pfn_t)((pte & PTE_FRAME) >> PAGE_SHIFT);
+}
+
+static inline u64 pte_make(pfn_t pfn, u64 bits)
+{
+	return ((u64)pfn << PAGE_SHIFT) | bits;
+}
+
+/* The events' form of an entry's bits: low twelve, and NX in bit 31. */
+static inline u32 pte_bits(u64 pte)
+{
+	return (u32)(pte & 0xfff) | (u32)((pte >> 63) << 31);
+}
+
+/* pgd 0 stands for the kernel's own tables. */
+
+/* Top-level tables of a new mm, with the kernel's half in them. 0: no memory.
+ * Under PAE the 32-byte table has a frame of its own. */
+pfn_t pgd_alloc(struct engine *e);
+/* Frees a pgd whose user half is empty, with the tables that are left in it. */
+void pgd_free(struct engine *e, pfn_t pgd);
+
+/* The entry that maps va: a PTE, or a directory entry with PTE_LARGE. 0: none. */
+u64 pgtable_get(struct engine *e, pfn_t pgd, va_t va);
+
+/* Sets the PTE of va, making the table it is in. OK or NO_MEMORY. Emits
+ * EVENT_PTE_SET (for each page). Never flushes: that is the caller's. */
+u32 pgtable_set(struct engine *e, pfn_t pgd, va_t va, u64 pte, u32 window);
+
+/* Makes the table that va's PTE would be in, so that a later set cannot fail. */
+u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va);
+
+/* Clears the PTE of va and returns what it was. Emits EVENT_PTE_CLEARED if it
+ * was not 0. The table stays. */
+u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window);
+
+/* Frees the user-half tables of [start, end) that have no entry left. Returns how
+ * many. */
+u32 pgtable_prune(struct engine *e, pfn_t pgd, va_t start, va_t end);
+
+/* Next present PTE of the user half at or after *va, below end. False: none. */
+bool pgtable_next(struct engine *e, pfn_t pgd, va_t *va, va_t end, u64 *ret_pte);
+
+/* Entries on the way down, for inspections: fills level 0.. and returns how many. */
+struct pgtable_step {
+	u64 entry_paddr, entry;
+};
+u32 pgtable_walk(struct engine *e, pfn_t pgd, va_t va, struct pgtable_step step[3]);
+
+/* At boot: the kernel's tables, and the direct map with large pages where frames
+ * and addresses are aligned. Frames of tables come from memblock. A status. */
+u32 pgtable_boot(struct engine *e);
+
+/* Flushes TLBs of the CPUs in the mask and says why (FLUSH_*). nr_pages 0: all. */
+void tlb_flush(struct engine *e, u32 cpus, va_t va, u32 nr_pages, u32 why);
+/* Mask of every CPU of the machine. */
+u32 tlb_all_cpus(const struct engine *e);
+
+/* Digest: if the frame is a page table, clears in this copy of it the bits that a
+ * CPU may set in its own time (accessed and dirty), so that both back ends agree. */
+void pgtable_digest_mask(struct engine *e, pfn_t pfn, u64 words[PAGE_SIZE / 8]);
+
+#endif

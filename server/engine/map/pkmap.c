@@ -1,0 +1,1 @@
+/* pkmap.c - to be written. */

@@ -1,0 +1,31 @@
+/*
+ * pkmap.h - kmap(): a small window for long-lived mappings of HIGHMEM frames.
+ *
+ * Counts, as in Linux's mm/highmem.c: 0 is free; 1 has no users but is still
+ * mapped, since the TLBs were last flushed; n is n - 1 users. A count goes from 1
+ * to 0 only by the flush when the search for a slot wraps.
+ */
+#ifndef ENGINE_PKMAP_H
+#define ENGINE_PKMAP_H
+
+#include "../engine.h"
+
+struct task;
+
+enum { PKMAP_MAX_SLOTS = 1024 };
+
+struct pkmap_state {
+	u32 last;	       /* slot given out last; the search begins after it */
+	u32 flushes;	       /* times the window wrapped */
+	u32 used;	       /* slots with count > 1 */
+	u32 nr_sleepers;
+	u32 sleeper_first, sleeper_last; /* task numbers, in the order of arrival */
+	u32 count[PKMAP_MAX_SLOTS];
+	pfn_t pfn[PKMAP_MAX_SLOTS];
+	ref_t holders[PKMAP_MAX_SLOTS]; /* list of who holds the slot (SLAB_HOLDER) */
+};
+
+/* A task ends: it sleeps no more, and what it held is held by nobody. */
+void pkmap_task_exit(struct engine *e, struct task *t);
+
+#endif

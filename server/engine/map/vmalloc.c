@@ -1,0 +1,1 @@
+/* vmalloc.c - to be written. */

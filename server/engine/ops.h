@@ -1,0 +1,31 @@
+/*
+ * ops.h - the functions behind the ops: one for each, named op_ and the op's name
+ * in the proto. machine.c has the table.
+ *
+ * Each checks everything, then changes; returns a status; fills res->values and
+ * res->data. What is checked before it is called: static ranges, that the CPU
+ * exists, that a task other than 0 exists, is current on that CPU and is not
+ * parked.
+ */
+#ifndef ENGINE_OPS_H
+#define ENGINE_OPS_H
+
+#include "engine.h"
+
+typedef u32 op_fn(struct engine *e, const struct engine_op *op, struct engine_result *res);
+
+op_fn op_memblock_add, op_memblock_remove, op_memblock_reserve, op_memblock_free, op_memblock_alloc,
+    op_boot;
+op_fn op_alloc_pages, op_free_pages, op_drain_pcp, op_unboost_zone, op_set_sysctl, op_set_policy,
+    op_load_state;
+op_fn op_kmap, op_kunmap, op_kmap_atomic, op_kunmap_atomic, op_kmap_local, op_kunmap_local,
+    op_withdraw, op_set_fixmap, op_clear_fixmap;
+op_fn op_vmalloc, op_vfree, op_vmap, op_vunmap, op_ioremap, op_iounmap, op_purge_vmap, op_flush_tlb;
+op_fn op_task_create, op_task_fork, op_task_exit, op_schedule;
+op_fn op_mmap, op_munmap, op_mprotect, op_brk;
+op_fn op_file_create, op_file_write, op_file_read, op_file_delete;
+op_fn op_access, op_fault, op_pin_user_page, op_unpin_user_page;
+op_fn op_dma_map, op_dma_sync, op_dma_unmap;
+op_fn op_snapshot, op_fork;
+
+#endif

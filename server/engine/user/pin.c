@@ -1,0 +1,1 @@
+/* pin.c - to be written. */

@@ -1,0 +1,1 @@
+/* user_check.c - to be written. */

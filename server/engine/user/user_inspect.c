@@ -1,0 +1,1 @@
+/* user_inspect.c - to be written. */

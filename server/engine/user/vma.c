@@ -1,0 +1,1 @@
+/* vma.c - to be written. */

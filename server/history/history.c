@@ -1,0 +1,1 @@
+/* history.c - to be written. */

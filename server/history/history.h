@@ -1,0 +1,182 @@
+/*
+ * history.h - the record: every op and event of every machine in one SQLite file.
+ *
+ * One connection does all the writing and all the checkpointing of the WAL, on the
+ * loop's thread; queries run on read-only connections in libuv's thread pool. What
+ * is appended in a turn becomes durable in one transaction by history_commit(),
+ * and only then may anyone be told. The recorded stream of ops is enough to make
+ * every machine again: history_replay() gives it back in order.
+ */
+#ifndef HISTORY_H
+#define HISTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "engine.h"
+
+struct history;
+
+enum history_sync { HISTORY_SYNC_NORMAL, HISTORY_SYNC_FULL };
+
+struct history_options {
+	const char *path;
+	enum history_sync sync;
+	uint64_t disk_reserve_bytes; /* below this much free space ops are refused; 0: 64 MiB */
+	uint64_t wal_limit_bytes;    /* 0: 256 MiB */
+	uint32_t query_timeout_ms;   /* 0: 10000 */
+	uint64_t query_row_limit;    /* 0: 1000000 */
+	uv_loop_t *loop;
+};
+
+enum history_error {
+	HISTORY_OK = 0,
+	HISTORY_FOREIGN = -1,	/* the file is not ours */
+	HISTORY_NEWER = -2,	/* of a newer schema */
+	HISTORY_LOCKED = -3,	/* another daemon has it */
+	HISTORY_FULL = -4,	/* disk full, or below the reserve */
+	HISTORY_WAL = -5,	/* a foreign reader holds the WAL at its limit */
+	HISTORY_IO = -6,	/* anything else; see the message */
+	HISTORY_CORRUPT = -7,
+	HISTORY_ABORTED = -8,	/* cancelled, or stopped by a callback */
+	HISTORY_TIMEOUT = -9,
+	HISTORY_SQL = -10,	/* the statement is wrong or not allowed */
+};
+
+/* Opens or makes a history. On failure `err` says what to do. Takes the lock file. */
+int history_open(const struct history_options *options, struct history **ret, char *err,
+		 size_t err_size);
+/* Commits what is pending, checkpoints the WAL, gives the lock back. */
+void history_close(struct history *h);
+
+/* ---- writing: nothing is visible to anyone before history_commit() ---- */
+
+/* A machine comes into being. Its id is never reused. */
+uint64_t history_add_machine(struct history *h, const char *name, const char *backend,
+			     const struct engine_config *config, uint64_t forked_from,
+			     uint64_t forked_at_op, bool frozen, int64_t time_ns);
+void history_end_machine(struct history *h, uint64_t machine, int64_t time_ns);
+/* The next label of a machine; numbers count from 1 in order of first use. */
+void history_add_owner(struct history *h, uint64_t machine, uint32_t number, const char *label);
+uint64_t history_add_client(struct history *h, const char *address, int64_t time_ns);
+
+/* One op with what came of it. Copied before the call returns. */
+struct history_record {
+	uint64_t machine, op;
+	uint64_t client;	  /* 0: the daemon itself */
+	uint64_t token, sequence; /* 0: none */
+	int64_t time_ns;	  /* wall clock of the turn */
+	uint64_t latency_ns;	  /* from arrival to execution */
+	uint32_t code, cpu, task, owner;
+	uint64_t args[OP_ARGS];
+	const uint8_t *data; /* kept whole */
+	uint32_t data_len;
+	uint32_t status;
+	uint64_t values[OP_VALUES];
+	const uint8_t *result_data; /* kept as length and hash */
+	uint32_t result_len;
+	const struct engine_event *events; /* those that the detail level wants */
+	uint32_t nr_events;
+};
+void history_append(struct history *h, const struct history_record *r);
+
+/* A parked op ended inside the op `woken_by` of the same machine. */
+void history_append_completion(struct history *h, uint64_t machine, uint64_t woken_by,
+			       const struct engine_completion *c, int64_t time_ns);
+
+/* Makes everything pending durable in one transaction, or nothing of it: then it
+ * returns an error, forgets what was pending, and `err` says why. */
+int history_commit(struct history *h, char *err, size_t err_size);
+/* May ops be taken at all (disk reserve, WAL limit)? Cheap; asked before each turn. */
+int history_ready(struct history *h, char *err, size_t err_size);
+/* Checkpoints the WAL when it is long or the daemon idles. Never inside a commit. */
+void history_idle(struct history *h);
+
+/* ---- reading back, on the loop's thread, outside a turn ---- */
+
+struct history_machine {
+	uint64_t id;
+	const char *name, *backend;
+	const struct engine_config *config;
+	uint64_t forked_from, forked_at_op;
+	bool frozen;
+	int64_t created_ns;
+	uint64_t last_op;
+};
+/* Machines that have not ended, by id. The callback returns false to stop. */
+int history_machines(struct history *h, bool (*fn)(void *arg, const struct history_machine *m),
+		     void *arg);
+int history_owners(struct history *h, uint64_t machine,
+		   bool (*fn)(void *arg, uint32_t number, const char *label), void *arg);
+
+/* Ops of a machine from `from_op` to `to_op` (0: the last), in order, without
+ * events. Ops recorded LOST are given too; whoever replays skips them. */
+int history_replay(struct history *h, uint64_t machine, uint64_t from_op, uint64_t to_op,
+		   bool (*fn)(void *arg, const struct history_record *r), void *arg);
+
+/* What became of an op with this token; HISTORY_OK and ret->op 0 when it is not there.
+ * `ret` points at memory of the history's, good until the next call. */
+int history_find_token(struct history *h, uint64_t machine, uint64_t token, uint64_t sequence,
+		       struct history_record *ret);
+
+/* ---- questions, in the thread pool; callbacks on the loop's thread ---- */
+
+struct history_value {
+	enum { VALUE_NULL, VALUE_INTEGER, VALUE_REAL, VALUE_TEXT, VALUE_BLOB } type;
+	int64_t integer;
+	double real;
+	const uint8_t *bytes; /* text and blob */
+	size_t length;
+};
+
+struct history_query;
+struct history_query_options {
+	const char *sql;
+	const struct history_value *parameters;
+	unsigned nr_parameters;
+	uint64_t row_limit;   /* 0: the history's */
+	uint32_t timeout_ms;  /* 0: the history's */
+	size_t page_bytes;    /* 0: 1 MiB */
+	void *user;
+	/* Once, before the first page. */
+	void (*columns)(void *user, unsigned nr, const char *const names[],
+			const char *const types[]);
+	/* A page of nr_rows rows of nr_columns values each, row by row. The query waits
+	 * for history_query_continue() after each page. */
+	void (*page)(void *user, const struct history_value *values, unsigned nr_rows,
+		     unsigned nr_columns);
+	/* Once, last: HISTORY_OK or an error with a sentence. */
+	void (*done)(void *user, int error, bool truncated, const char *message);
+};
+int history_query_start(struct history *h, const struct history_query_options *options,
+			struct history_query **ret);
+void history_query_continue(struct history_query *q);
+/* done() will be called with HISTORY_ABORTED, unless it has been. */
+void history_query_cancel(struct history_query *q);
+
+/* ---- following ---- */
+
+/* Records committed after (machine, op), from a reader of its own: it never holds
+ * the writer up. machine 0: all machines. */
+struct history_tail;
+struct history_tail_options {
+	uint64_t machine;
+	uint64_t after_op;
+	bool from_start;      /* else, with after_op 0, from now on */
+	uint64_t op_mask[2];  /* bit per op code; both 0: all */
+	uint64_t event_mask;  /* bit per kind; 0: all */
+	bool no_follow;
+	void *user;
+	/* Up to some hundred records; the tail waits for history_tail_continue(). */
+	void (*records)(void *user, const struct history_record *records, unsigned nr,
+			uint64_t behind);
+	void (*done)(void *user, int error, const char *message);
+};
+int history_tail_start(struct history *h, const struct history_tail_options *options,
+		       struct history_tail **ret);
+void history_tail_continue(struct history_tail *t);
+void history_tail_cancel(struct history_tail *t);
+
+#endif

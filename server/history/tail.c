@@ -1,0 +1,1 @@
+/* tail.c - to be written. */

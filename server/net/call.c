@@ -1,0 +1,1 @@
+/* call.c - to be written. */

@@ -1,0 +1,1 @@
+/* grpc.c - to be written. */

@@ -1,0 +1,1 @@
+/* history_service.c - to be written. */

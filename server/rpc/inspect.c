@@ -1,0 +1,1 @@
+/* inspect.c - to be written. */

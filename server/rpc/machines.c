@@ -1,0 +1,1 @@
+/* machines.c - to be written. */

@@ -1,0 +1,1 @@
+/* reflection.c - to be written. */

@@ -1,0 +1,1 @@
+/* fiber.c - to be written. */

@@ -1,0 +1,1 @@
+/* mmu.c - to be written. */

@@ -1,0 +1,55 @@
+/*
+ * sim.h - a simulated machine's body: RAM, CPUs with TLBs, and the fiber its ops
+ * run on. Implements port.h.
+ *
+ * RAM is one sparse anonymous mapping: a frame never touched costs nothing, and
+ * 64 GiB of them start on a small host. Nothing here is part of the machine's
+ * state: RAM's bytes are, and the engine wrote those.
+ */
+#ifndef SIM_H
+#define SIM_H
+
+#include "engine.h"
+
+struct sim;
+
+struct sim_hooks {
+	/* Events of the op in progress; called when the buffer is full. */
+	void (*events)(void *user, const struct engine_event *events, u32 nr);
+	void (*complete)(void *user, const struct engine_completion *c);
+	void *user;
+	u32 max_events; /* size of the buffer; 0: 4096 */
+};
+
+enum sim_status {
+	SIM_DONE,   /* the op is done */
+	SIM_MORE,   /* it yielded: call sim_continue() */
+	SIM_LOST,   /* the engine met a broken invariant; sim_lost_reason() */
+};
+
+/* Makes RAM for the configuration and creates the machine in it. NULL with `why`. */
+struct sim *sim_new(const struct engine_config *config, const struct sim_hooks *hooks,
+		    struct engine_error *why);
+/* A copy of the machine as it is now, at a cost proportional to what was touched.
+ * The caller has flushed the TLBs (an op does). NULL: no memory. */
+struct sim *sim_copy(struct sim *s, const struct sim_hooks *hooks);
+void sim_free(struct sim *s);
+
+struct engine *sim_engine(struct sim *s);
+
+/* Executes an op. Runs it on the caller's stack until it is done, unless `sliced`:
+ * then a long op yields and SIM_MORE is returned. op and res must live until done. */
+enum sim_status sim_execute(struct sim *s, const struct engine_op *op, struct engine_result *res,
+			    bool sliced);
+enum sim_status sim_continue(struct sim *s);
+/* What is in the event buffer now; empties it. */
+const struct engine_event *sim_take_events(struct sim *s, u32 *ret_nr);
+
+const char *sim_lost_reason(const struct sim *s);
+u64 sim_resident_bytes(const struct sim *s);
+struct engine_digest sim_digest(struct sim *s);
+
+/* Reads physical memory without touching what was never touched (zeros then). */
+void sim_read_physical(struct sim *s, paddr_t paddr, void *to, u32 bytes);
+
+#endif

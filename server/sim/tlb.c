@@ -1,0 +1,1 @@
+/* tlb.c - to be written. */

@@ -1,0 +1,1 @@
+/* turn.c - to be written. */
