@@ -339,6 +339,21 @@ class Tables:
         self.lines.append("};")
         self.lines.append(f"const unsigned contract_nr_inspections = {len(rows)};\n")
 
+    def machine_config(self):
+        full = "zoned.v1.MachineConfig"
+        ints = [f for f in self.c.messages[full].field
+                if f.type in INTEGERS and f.label != F.LABEL_REPEATED]
+        fields = self.field_array(full, ints)
+        self.lines.append(f"const struct contract_fields contract_machine_config = {fields};\n")
+
+    def docs(self):
+        rows = sorted((n[len("zoned.v1."):], d) for n, d in self.c.docs.items()
+                      if n.startswith("zoned.v1."))
+        self.lines.append("const struct contract_doc contract_docs[] = {")
+        self.lines += [f"\t{{{c_string(n)}, {c_string(d)}}}," for n, d in rows]
+        self.lines.append("};")
+        self.lines.append(f"const unsigned contract_nr_docs = {len(rows)};\n")
+
 
 TABLES_H = HEAD + """
 #ifndef ZONED_CONTRACT_TABLES_H
@@ -427,6 +442,12 @@ struct contract_inspection {
 	const char *doc;
 };
 
+/* What the .proto says of a message, field, enum or value: its leading comment. */
+struct contract_doc {
+	const char *name; /* MachineConfig.ram */
+	const char *doc;
+};
+
 /* Indexed by op code and event kind. */
 extern const struct contract_op contract_ops[OP_CODE_END];
 extern const struct contract_event contract_events[EVENT_KIND_END];
@@ -434,6 +455,11 @@ extern const struct contract_inspection contract_inspections[];
 extern const unsigned contract_nr_inspections;
 extern const struct contract_enum contract_enums[];
 extern const unsigned contract_nr_enums;
+/* The integer fields of MachineConfig; its lists (e820, reserved) are not among them. */
+extern const struct contract_fields contract_machine_config;
+/* Sorted by name. */
+extern const struct contract_doc contract_docs[];
+extern const unsigned contract_nr_docs;
 
 #endif
 """
@@ -587,6 +613,8 @@ def main():
     t.ops(ops)
     t.events()
     t.inspections()
+    t.machine_config()
+    t.docs()
     (out / "contract_tables.h").write_text(TABLES_H)
     (out / "contract_tables.c").write_text(
         HEAD + '\n#include "contract_tables.h"\n\n' + "\n".join(t.lines))
