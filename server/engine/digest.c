@@ -12,7 +12,7 @@
 #include "event.h"
 #include "map/pgtable.h"
 
-#define LANES 4
+#define LANES	4
 #define PRIME_A 0x9e3779b97f4a7c15ULL
 #define PRIME_B 0xc2b2ae3d27d4eb4fULL
 

@@ -78,10 +78,10 @@ static inline struct page *page_of(const struct engine *e, pfn_t pfn)
 }
 
 /* Always on. A broken invariant ends the machine, not the daemon. */
-#define ENGINE_ASSERT(e, condition)                                                                \
-	do {                                                                                       \
-		if (__builtin_expect(!(condition), 0))                                             \
-			port_panic((e), __FILE_NAME__, __LINE__, #condition);                      \
+#define ENGINE_ASSERT(e, condition)                                           \
+	do {                                                                  \
+		if (__builtin_expect(!(condition), 0))                        \
+			port_panic((e), __FILE_NAME__, __LINE__, #condition); \
 	} while (0)
 
 #endif

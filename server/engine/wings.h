@@ -19,12 +19,12 @@ check_fn check_dma;    /* handles against frames */
 
 /* Each answers one question; returns a status. */
 typedef u32 inspect_fn(struct engine *e, const u64 args[OP_ARGS], struct inspect_sink *sink);
-inspect_fn inspect_memblock, inspect_layout;                                   /* boot/ */
+inspect_fn inspect_memblock, inspect_layout; /* boot/ */
 inspect_fn inspect_zoneinfo, inspect_buddyinfo, inspect_pagetypeinfo, inspect_meminfo,
-    inspect_frame_map, inspect_state;                                          /* frames/ */
-inspect_fn inspect_vmallocinfo, inspect_walk, inspect_kmap_window;             /* map/ */
-inspect_fn inspect_page;                                                       /* map/: frame and mappings */
-inspect_fn inspect_maps, inspect_tasks;                                        /* user/ */
-inspect_fn inspect_statistics;                                                 /* inspect.c */
+    inspect_frame_map, inspect_state;				   /* frames/ */
+inspect_fn inspect_vmallocinfo, inspect_walk, inspect_kmap_window; /* map/ */
+inspect_fn inspect_page;					   /* map/: frame and mappings */
+inspect_fn inspect_maps, inspect_tasks;				   /* user/ */
+inspect_fn inspect_statistics;					   /* inspect.c */
 
 #endif

@@ -22,6 +22,12 @@ enum {
 #define HOST_WINDOW_PADDR 0x01000000u
 #define HOST_WINDOW_VA 0xffc00000u
 #define HOST_WINDOW_BYTES 0x001b0000u
+/* Its last two pages are ring 3's: a page of data that it may write, and the code
+ * that makes user accesses. One page above the window reaches the guest's devices. */
+#define HOST_USER_DATA_VA 0xffdae000u
+#define HOST_USER_CODE_VA 0xffdaf000u
+#define HOST_MMIO_VA 0xffdb0000u
+#define HOST_MMIO_PADDR 0xfeb02000u
 
 struct layout {
 	u32 page_offset;

@@ -1,0 +1,55 @@
+/*
+ * kernel.h - the guest's few parts and what they offer each other.
+ */
+#ifndef KERNEL_BACKEND_KERNEL_H
+#define KERNEL_BACKEND_KERNEL_H
+
+#include "engine.h"
+#include "protocol.h"
+#include "state.h"
+
+#define CR4_PSE 0x010u
+#define CR4_PAE 0x020u
+#define CR4_PGE 0x080u
+
+/* An address in the image or on its stacks, as devices see it. */
+static inline u32 host_paddr(const volatile void *p)
+{
+	return (u32)(uintptr_t)p - HOST_WINDOW_VA + HOST_WINDOW_PADDR;
+}
+
+/* boot.S */
+void paging_switch(u32 cr3, u32 cr4);
+extern u32 boot_pd[1024];
+
+/* paging.c: tables to stand on before the engine has made its own. */
+void paging_direct_map(const struct engine_config *config, u64 lowmem_bytes);
+
+/* trap.c and trap.S */
+void trap_init(void);
+struct fault {
+	bool taken;
+	u32 error_code;
+	u32 va;
+};
+/* Copies in ring 0; stops at a page fault and says which. */
+struct fault trap_copy(void *to, const void *from, u32 bytes);
+/* Copies in ring 3, between user memory and HOST_USER_DATA_VA. */
+struct fault trap_copy_user(u32 to, u32 from, u32 bytes);
+
+/* link.c: the virtio console as a byte stream. */
+void link_init(void);
+void link_use(volatile u32 *registers); /* the same device through another mapping */
+void link_read(void *to, u32 bytes);
+void link_write(const void *from, u32 bytes);
+void link_flush(void);
+void link_emergency(const char *text); /* works without queues */
+
+/* port.c */
+void port_init(struct engine *e, struct engine_event *events, u32 max_events);
+void port_send_events(struct engine *e);
+void send_frame(u16 type, u32 count, const void *body, u32 bytes);
+_Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void power_off(u32 code);
+
+#endif

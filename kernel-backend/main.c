@@ -1,0 +1,139 @@
+/*
+ * main.c - the guest's life: say hello, make or take up a machine, execute ops
+ * until the link ends.
+ *
+ * Nothing here decides anything about memory: that is server/engine, the same
+ * source as in the simulation. Frames from 16 MiB up are the guest's own (the host
+ * window), in both worlds.
+ */
+#include "kernel.h"
+
+#include "event.h"
+#include "text.h"
+
+enum { MAX_EVENTS = 2048 };
+
+static struct engine engine;
+static struct engine_event events[MAX_EVENTS];
+static u8 op_data[ENGINE_MAX_DATA], result_data[ENGINE_MAX_DATA];
+static struct engine_config config;
+
+void kernel_main(u32 start_info);
+
+static void say_hello(void)
+{
+	struct wire_hello hello = {WIRE_VERSION,
+				   sizeof(struct engine_config),
+				   sizeof(struct wire_op),
+				   sizeof(struct wire_result),
+				   sizeof(struct engine_event),
+				   sizeof(struct machine_state)};
+
+	send_frame(WIRE_HELLO, 0, &hello, sizeof hello);
+}
+
+static void read_header(struct wire_header *h)
+{
+	link_read(h, sizeof *h);
+	if (h->magic != WIRE_MAGIC)
+		panic("garbage on the link: %x where a frame should begin", h->magic);
+}
+
+static bool bring_up(bool attach, struct engine_error *why)
+{
+	u64 lowmem, end;
+
+	if (!engine_plan(&config, &lowmem, &end, why))
+		return false;
+	if (config.cpus > 1)
+		return refuse(why, "%u CPUs, and this kernel runs on one", config.cpus);
+	paging_direct_map(&config, lowmem);
+	port_init(&engine, events, MAX_EVENTS);
+	if (attach)
+		return engine_attach(&engine, &config) ||
+		       refuse(why, "there is no machine in this RAM");
+	return engine_create(&engine, &config, why);
+}
+
+static void start_machine(void)
+{
+	struct wire_header h;
+	struct engine_error why = {""};
+	struct wire_ready ready = {0, 0};
+
+	read_header(&h);
+	if ((h.type != WIRE_CREATE && h.type != WIRE_ATTACH) || h.length != wire_pad(sizeof config))
+		panic("frame %u of %u bytes where a configuration should be", h.type, h.length);
+	link_read(&config, sizeof config);
+	ready.ok = bring_up(h.type == WIRE_ATTACH, &why);
+	if (ready.ok) {
+		link_use((volatile u32 *)(uintptr_t)HOST_MMIO_VA);
+		port_send_events(&engine);
+	}
+	u32 length = 0;
+
+	while (why.text[length])
+		length++;
+	struct {
+		struct wire_ready ready;
+		char text[ENGINE_ERROR_LENGTH];
+	} body = {ready, {0}};
+	__builtin_memcpy(body.text, why.text, length);
+	send_frame(WIRE_READY, ready.ok ? 0 : length, &body,
+		   sizeof ready + (ready.ok ? 0 : length));
+	if (!ready.ok) {
+		link_flush();
+		power_off(0x12);
+	}
+}
+
+static void execute(u32 frame_length)
+{
+	struct wire_op w;
+	struct engine_op op;
+	struct engine_result res = {.data = result_data};
+	struct wire_result out;
+	u8 padding[8];
+
+	link_read(&w, sizeof w);
+	if (w.data_len > ENGINE_MAX_DATA || frame_length != sizeof w + wire_pad(w.data_len))
+		panic("op %u with %u bytes of data in a frame of %u", w.code, w.data_len,
+		      frame_length);
+	link_read(op_data, w.data_len);
+	link_read(padding, wire_pad(w.data_len) - w.data_len);
+	op = (struct engine_op){w.code, w.cpu, w.task, w.owner, {0}, op_data, w.data_len};
+	for (u32 i = 0; i < OP_ARGS; i++)
+		op.args[i] = w.args[i];
+	engine_execute(&engine, &op, &res);
+	port_send_events(&engine);
+	out = (struct wire_result){res.op, {0}, res.status, res.data_len};
+	for (u32 i = 0; i < OP_VALUES; i++)
+		out.values[i] = res.values[i];
+	struct wire_header h = {WIRE_MAGIC, WIRE_RESULT, 0,
+				(u32)sizeof out + wire_pad(res.data_len), 0};
+
+	link_write(&h, sizeof h);
+	link_write(&out, sizeof out);
+	link_write(result_data, wire_pad(res.data_len));
+}
+
+void kernel_main(u32 start_info)
+{
+	struct wire_header h;
+
+	(void)start_info; /* the daemon made the RAM and sends the map with the configuration */
+	trap_init();
+	link_init();
+	say_hello();
+	start_machine();
+	for (;;) {
+		read_header(&h);
+		if (h.type == WIRE_END)
+			break;
+		if (h.type != WIRE_OP)
+			panic("frame %u where an op should be", h.type);
+		execute(h.length);
+	}
+	link_flush();
+	power_off(0x10);
+}

@@ -1,0 +1,199 @@
+/*
+ * port.c - port.h on a real CPU: virtual addresses are used as they are.
+ *
+ * One CPU. Accesses on behalf of a user run in ring 3, through a page of the host
+ * window that ring 3 may write; everything else in ring 0.
+ */
+#include "kernel.h"
+
+#include "event.h"
+#include "map/pgtable.h"
+#include "text.h"
+
+void port_init(struct engine *e, struct engine_event *events, u32 max_events)
+{
+	e->bias = 0;
+	e->events = events;
+	e->nr_events = 0;
+	e->max_events = max_events;
+	e->port = NULL;
+}
+
+void send_frame(u16 type, u32 count, const void *body, u32 bytes)
+{
+	static const u8 zeros[8];
+	struct wire_header h = {WIRE_MAGIC, type, 0, wire_pad(bytes), count};
+
+	link_write(&h, sizeof h);
+	link_write(body, bytes);
+	link_write(zeros, wire_pad(bytes) - bytes);
+}
+
+void power_off(u32 code)
+{
+	/* isa-debug-exit at 0xf4: QEMU's exit code is 2 * code + 1. */
+	__asm__ volatile("outl %0, $0xf4" : : "a"(code));
+	for (;;)
+		__asm__ volatile("cli; hlt");
+}
+
+void panic(const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	u32 n = text_vformat(text, sizeof text, format, args);
+	va_end(args);
+	send_frame(WIRE_PANIC, n, text, n);
+	link_flush();
+	power_off(0x11);
+}
+
+void port_panic(struct engine *e, const char *file, u32 line, const char *what)
+{
+	port_send_events(e);
+	panic("%s:%u: %s", file, line, what);
+}
+
+void port_send_events(struct engine *e)
+{
+	if (e->nr_events)
+		send_frame(WIRE_EVENTS, e->nr_events, e->events,
+			   e->nr_events * (u32)sizeof *e->events);
+	e->nr_events = 0;
+}
+
+void port_events(struct engine *e)
+{
+	port_send_events(e);
+}
+
+void port_complete(struct engine *e, const struct engine_completion *c)
+{
+	(void)e;
+	send_frame(WIRE_COMPLETION, 0, c, sizeof *c);
+}
+
+void port_yield(struct engine *e)
+{
+	(void)e; /* the daemon does other things all the while */
+}
+
+static void *pointer(va_t va)
+{
+	return (void *)(uintptr_t)va;
+}
+
+void port_clear_page(struct engine *e, u32 cpu, va_t page)
+{
+	(void)e, (void)cpu;
+	__builtin_memset(pointer(page), 0, PAGE_SIZE);
+}
+
+void port_fill_page(struct engine *e, u32 cpu, va_t page, u8 byte)
+{
+	(void)e, (void)cpu;
+	__builtin_memset(pointer(page), byte, PAGE_SIZE);
+}
+
+void port_copy_page(struct engine *e, u32 cpu, va_t to, va_t from)
+{
+	(void)e, (void)cpu;
+	__builtin_memcpy(pointer(to), pointer(from), PAGE_SIZE);
+}
+
+void port_read(struct engine *e, u32 cpu, va_t from, void *to, u32 bytes)
+{
+	(void)e, (void)cpu;
+	__builtin_memcpy(to, pointer(from), bytes);
+}
+
+void port_write(struct engine *e, u32 cpu, va_t to, const void *from, u32 bytes)
+{
+	(void)e, (void)cpu;
+	__builtin_memcpy(pointer(to), from, bytes);
+}
+
+static u32 read_cr3(void)
+{
+	u32 cr3;
+
+	__asm__ volatile("movl %%cr3, %0" : "=r"(cr3));
+	return cr3;
+}
+
+static void write_cr3(u32 cr3)
+{
+	__asm__ volatile("movl %0, %%cr3" : : "r"(cr3) : "memory");
+}
+
+void port_load_cr3(struct engine *e, u32 cpu, u32 paddr)
+{
+	(void)e, (void)cpu;
+	write_cr3(paddr);
+}
+
+void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
+{
+	(void)e;
+	if (!(cpus & 1))
+		return;
+	if (nr_pages) {
+		for (u32 i = 0; i < nr_pages; i++)
+			__asm__ volatile("invlpg (%0)" : : "r"(va + (i << PAGE_SHIFT)) : "memory");
+		return;
+	}
+	/* Global entries go when CR4.PGE is cleared. */
+	u32 cr4;
+
+	__asm__ volatile("movl %%cr4, %0" : "=r"(cr4));
+	__asm__ volatile("movl %0, %%cr4" : : "r"(cr4 & ~CR4_PGE) : "memory");
+	write_cr3(read_cr3());
+	__asm__ volatile("movl %0, %%cr4" : : "r"(cr4) : "memory");
+}
+
+/* A fetch is made as a read, since what it fetches must not run, and no-execute is
+ * looked up in the tables that the CPU walked. With NX on, the CPU tells fetches
+ * from reads in its error codes. */
+static bool fetch_forbidden(struct engine *e, struct port_access *a)
+{
+	struct pgtable_step step[3];
+	u32 n = pgtable_walk(e, read_cr3() >> PAGE_SHIFT, a->va, step);
+
+	for (u32 i = 0; i < n; i++) {
+		if (step[i].entry & PTE_NX)
+			return true;
+	}
+	return false;
+}
+
+bool port_access(struct engine *e, u32 cpu, struct port_access *a)
+{
+	bool write = a->mode == ACCESS_WRITE, nx = e->st->layout.pae;
+	u8 *user_data = pointer(HOST_USER_DATA_VA);
+	struct fault f;
+
+	(void)cpu;
+	if (a->user) {
+		if (write)
+			__builtin_memcpy(user_data, a->bytes, a->length);
+		f = write ? trap_copy_user(a->va, HOST_USER_DATA_VA, a->length)
+			  : trap_copy_user(HOST_USER_DATA_VA, a->va, a->length);
+		if (!write && !f.taken)
+			__builtin_memcpy(a->bytes, user_data, a->length);
+	} else {
+		f = write ? trap_copy(pointer(a->va), a->bytes, a->length)
+			  : trap_copy(a->bytes, pointer(a->va), a->length);
+	}
+	if (a->mode == ACCESS_EXECUTE && nx) {
+		if (!f.taken && fetch_forbidden(e, a))
+			f = (struct fault){true, FAULT_PROTECTION | (a->user ? FAULT_USER : 0),
+					   a->va};
+		if (f.taken)
+			f.error_code |= FAULT_FETCH;
+	}
+	a->ret_error_code = f.error_code;
+	a->ret_fault_va = f.va;
+	return !f.taken;
+}
