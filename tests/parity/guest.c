@@ -1,0 +1,243 @@
+/*
+ * guest.c - see guest.h. The command line is that of the daemon's back end: microvm,
+ * RAM in a memfd shared with us, a virtconsole on a socketpair.
+ */
+#include "guest.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LINK_FD = 3, RAM_FD = 4 };
+
+static bool fail(struct guest *g, const char *what)
+{
+	snprintf(g->error, sizeof g->error, "%s: %s", what, strerror(errno));
+	return false;
+}
+
+static void run_qemu(const char *kernel, u64 ram_bytes, int link, int ram)
+{
+	char object[200], memory[40];
+
+	/* The two descriptors may be in each other's way. */
+	link = dup2(link, 10);
+	ram = dup2(ram, 11);
+	dup2(link, LINK_FD);
+	dup2(ram, RAM_FD);
+	close(10);
+	close(11);
+	snprintf(memory, sizeof memory, "%lluM", (unsigned long long)ram_bytes >> 20);
+	snprintf(object, sizeof object,
+		 "memory-backend-file,id=r,size=%s,share=on,mem-path=/proc/self/fd/%d", memory,
+		 RAM_FD);
+	execlp("qemu-system-x86_64", "qemu-system-x86_64", "-accel", "tcg", "-M",
+	       "microvm,memory-backend=r", "-cpu", "qemu64", "-m", memory, "-object", object,
+	       "-nodefaults", "-display", "none", "-no-reboot", "-global",
+	       "virtio-mmio.force-legacy=false", "-chardev", "socket,id=c0,fd=3", "-device",
+	       "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=c0", "-device",
+	       "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel, (char *)NULL);
+	perror("qemu-system-x86_64 (Debian package qemu-system-x86)");
+	_exit(127);
+}
+
+static bool write_all(int fd, const void *from, size_t bytes)
+{
+	const u8 *f = from;
+
+	while (bytes) {
+		ssize_t n = write(fd, f, bytes);
+
+		if (n <= 0)
+			return false;
+		f += n;
+		bytes -= (size_t)n;
+	}
+	return true;
+}
+
+static bool read_all(int fd, void *to, size_t bytes)
+{
+	u8 *t = to;
+
+	while (bytes) {
+		ssize_t n = read(fd, t, bytes);
+
+		if (n <= 0)
+			return false;
+		t += n;
+		bytes -= (size_t)n;
+	}
+	return true;
+}
+
+static bool send_body(struct guest *g, u16 type, const void *body, u32 bytes)
+{
+	static const u8 zeros[8];
+	struct wire_header h = {WIRE_MAGIC, type, 0, wire_pad(bytes), 0};
+
+	return write_all(g->link, &h, sizeof h) && write_all(g->link, body, bytes) &&
+	       write_all(g->link, zeros, wire_pad(bytes) - bytes);
+}
+
+/* Reads frames up to one of this type. Events on the way are kept; what is in the
+ * frame is the caller's to free. */
+static u8 *receive(struct guest *g, u16 type, struct wire_header *h)
+{
+	for (;;) {
+		if (!read_all(g->link, h, sizeof *h) || h->magic != WIRE_MAGIC) {
+			snprintf(g->error, sizeof g->error, "the link broke");
+			return NULL;
+		}
+		u8 *body = malloc(h->length + 1);
+
+		if (!body || !read_all(g->link, body, h->length)) {
+			free(body);
+			snprintf(g->error, sizeof g->error, "the link broke inside a frame");
+			return NULL;
+		}
+		body[h->length] = 0;
+		if (h->type == type)
+			return body;
+		if (h->type == WIRE_EVENTS) {
+			if (g->nr_events + h->count > g->room) {
+				g->room = (g->nr_events + h->count) * 2;
+				g->events = realloc(g->events, g->room * sizeof *g->events);
+			}
+			memcpy(g->events + g->nr_events, body, h->count * sizeof *g->events);
+			g->nr_events += h->count;
+		} else if (h->type == WIRE_PANIC) {
+			snprintf(g->error, sizeof g->error, "guest panic: %.*s", (int)h->count,
+				 (char *)body);
+			free(body);
+			return NULL;
+		}
+		free(body);
+	}
+}
+
+bool guest_start(struct guest *g, const char *kernel, const struct engine_config *config,
+		 u64 ram_bytes)
+{
+	int pair[2];
+	struct wire_header h;
+
+	memset(g, 0, sizeof *g);
+	g->ram_bytes = ram_bytes;
+	g->ram_fd = memfd_create("zoned-guest", 0);
+	if (g->ram_fd < 0 || ftruncate(g->ram_fd, (off_t)ram_bytes) ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+		return fail(g, "memfd and socketpair");
+	g->ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, g->ram_fd, 0);
+	if (g->ram == MAP_FAILED)
+		return fail(g, "mmap");
+	g->pid = fork();
+	if (g->pid == 0)
+		run_qemu(kernel, ram_bytes, pair[1], g->ram_fd);
+	close(pair[1]);
+	g->link = pair[0];
+
+	struct wire_hello *hello = (struct wire_hello *)(void *)receive(g, WIRE_HELLO, &h);
+
+	if (!hello)
+		return false;
+	bool same = hello->version == WIRE_VERSION && hello->config_bytes == sizeof *config &&
+		    hello->event_bytes == sizeof(struct engine_event);
+	free(hello);
+	if (!same || !send_body(g, WIRE_CREATE, config, sizeof *config)) {
+		snprintf(g->error, sizeof g->error, "the guest is of another version");
+		return false;
+	}
+	struct wire_ready *ready = (struct wire_ready *)(void *)receive(g, WIRE_READY, &h);
+
+	if (!ready)
+		return false;
+	bool ok = ready->ok;
+	if (!ok)
+		snprintf(g->error, sizeof g->error, "%s", (char *)(ready + 1));
+	free(ready);
+	if (!ok)
+		return false;
+	u32 page_offset = config->page_offset ? config->page_offset : 0xc0000000u;
+
+	g->engine.bias = (uintptr_t)g->ram - page_offset;
+	return engine_attach(&g->engine, config);
+}
+
+bool guest_execute(struct guest *g, const struct engine_op *op, struct engine_result *res)
+{
+	struct wire_header h = {WIRE_MAGIC, WIRE_OP, 0,
+				(u32)sizeof(struct wire_op) + wire_pad(op->data_len), 0};
+	struct wire_op w = {op->code, op->cpu, op->task, op->owner, {0}, op->data_len, 0};
+	static const u8 zeros[8];
+
+	memcpy(w.args, op->args, sizeof w.args);
+	g->nr_events = 0;
+	if (!write_all(g->link, &h, sizeof h) || !write_all(g->link, &w, sizeof w) ||
+	    !write_all(g->link, op->data, op->data_len) ||
+	    !write_all(g->link, zeros, wire_pad(op->data_len) - op->data_len))
+		return fail(g, "write to the guest");
+	u8 *body = receive(g, WIRE_RESULT, &h);
+
+	if (!body)
+		return false;
+	struct wire_result out;
+
+	memcpy(&out, body, sizeof out);
+	res->op = out.op;
+	res->status = out.status;
+	res->data_len = out.data_len;
+	memcpy(res->values, out.values, sizeof res->values);
+	memcpy(res->data, body + sizeof out, out.data_len);
+	free(body);
+	return true;
+}
+
+struct guest_source {
+	struct digest_source source; /* first */
+	struct guest *guest;
+};
+
+static pfn_t next_frame(struct digest_source *source, pfn_t from)
+{
+	struct guest *g = ((struct guest_source *)source)->guest;
+	off_t at = lseek(g->ram_fd, (off_t)from << PAGE_SHIFT, SEEK_DATA);
+
+	return at < 0 ? 0xffffffffu : (pfn_t)(at >> PAGE_SHIFT);
+}
+
+static void copy_frame(struct digest_source *source, pfn_t pfn, u64 words[PAGE_SIZE / 8])
+{
+	struct guest *g = ((struct guest_source *)source)->guest;
+
+	memcpy(words, g->ram + ((size_t)pfn << PAGE_SHIFT), PAGE_SIZE);
+}
+
+struct engine_digest guest_digest(struct guest *g)
+{
+	struct guest_source s = {{next_frame, copy_frame}, g};
+
+	return engine_digest(&g->engine, &s.source);
+}
+
+int guest_stop(struct guest *g)
+{
+	int status = 0;
+
+	if (g->link > 0) {
+		send_body(g, WIRE_END, NULL, 0);
+		close(g->link);
+	}
+	if (g->pid > 0)
+		waitpid(g->pid, &status, 0);
+	if (g->ram)
+		munmap(g->ram, g->ram_bytes);
+	close(g->ram_fd);
+	free(g->events);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}

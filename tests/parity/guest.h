@@ -1,0 +1,34 @@
+/*
+ * guest.h - a guest for a test: QEMU with our kernel, its RAM mapped here, and the
+ * link to it. Blocking; a test has nothing else to do.
+ */
+#ifndef TESTS_GUEST_H
+#define TESTS_GUEST_H
+
+#include <sys/types.h>
+
+#include "engine.h"
+#include "kernel-backend/protocol.h"
+
+struct guest {
+	pid_t pid;
+	int link;
+	int ram_fd;
+	u8 *ram;
+	size_t ram_bytes;
+	struct engine engine; /* a handle on the guest's RAM, for inspections */
+	struct engine_event *events;
+	u32 nr_events, room;
+	char error[ENGINE_ERROR_LENGTH];
+};
+
+/* Starts QEMU on `kernel` and makes the machine. False with g->error. */
+bool guest_start(struct guest *g, const char *kernel, const struct engine_config *config,
+		 u64 ram_bytes);
+/* One op; g->events holds what it emitted. False when the guest ended instead. */
+bool guest_execute(struct guest *g, const struct engine_op *op, struct engine_result *res);
+struct engine_digest guest_digest(struct guest *g);
+/* Powers the guest off and returns QEMU's exit code. */
+int guest_stop(struct guest *g);
+
+#endif

@@ -1,0 +1,170 @@
+/*
+ * test_first_guest.c - the same ten ops on both back ends: the guest kernel in QEMU
+ * and the simulation agree on every result, every event and every byte of RAM.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "guest.h"
+#include "sim.h"
+
+static const u8 text[] = "written through one mapping, read through another";
+
+static const struct engine_op ops[] = {
+    {.code = OP_ALLOC_PAGES, .owner = 1, .args = {GFP_HIGHUSER, 0}},
+    {.code = OP_ALLOC_PAGES, .owner = 1, .args = {GFP_KERNEL, 3}},
+    {.code = OP_VMALLOC, .owner = 2, .args = {5 * PAGE_SIZE, 0}},
+    {.code = OP_TASK_CREATE},
+    {.code = OP_SCHEDULE, .args = {1}},
+    {.code = OP_MMAP, .task = 1, .args = {0, 16 * PAGE_SIZE, UPROT_READ | UPROT_WRITE, 0, 0, 0}},
+    {.code = OP_BRK, .task = 1, .args = {0}},
+    {.code = OP_ACCESS,
+     .task = 1,
+     .args = {0x40000000, 8, ACCESS_READ, PRIVILEGE_USER}}, /* no mapping there */
+    {.code = OP_TASK_FORK, .args = {1}},
+    {.code = OP_FLUSH_TLB},
+};
+
+/* What the ops above gave is used by these; args filled in as they come. */
+struct pair {
+	struct guest guest;
+	struct sim *sim;
+};
+
+static u8 guest_data[ENGINE_MAX_DATA], sim_data[ENGINE_MAX_DATA];
+
+static struct engine_result both(struct pair *p, const struct engine_op *op)
+{
+	struct engine_result g = {.data = guest_data}, s = {.data = sim_data};
+	u32 nr;
+
+	if (!guest_execute(&p->guest, op, &g))
+		fail_msg("op %u: %s", op->code, p->guest.error);
+	assert_int_equal(sim_execute(p->sim, op, &s, false), SIM_DONE);
+	const struct engine_event *events = sim_take_events(p->sim, &nr);
+
+	if (g.status != s.status || g.op != s.op ||
+	    memcmp(g.values, s.values, sizeof g.values) != 0)
+		fail_msg("op %llu (%u): guest status %u values %llx %llx, sim %u %llx %llx",
+			 (unsigned long long)s.op, op->code, g.status,
+			 (unsigned long long)g.values[0], (unsigned long long)g.values[1], s.status,
+			 (unsigned long long)s.values[0], (unsigned long long)s.values[1]);
+	assert_int_equal(g.data_len, s.data_len);
+	assert_memory_equal(g.data, s.data, g.data_len);
+	for (u32 i = 0; i < nr && i < p->guest.nr_events; i++) {
+		if (memcmp(&events[i], &p->guest.events[i], sizeof *events) != 0)
+			fail_msg("op %u: event %u differs: kind %u and %u", op->code, i,
+				 p->guest.events[i].kind, events[i].kind);
+	}
+	assert_int_equal(p->guest.nr_events, nr);
+	return s;
+}
+
+static void same_digest(struct pair *p, const char *when)
+{
+	struct engine_digest g = guest_digest(&p->guest), s = sim_digest(p->sim);
+
+	if (g.lo != s.lo || g.hi != s.hi)
+		fail_msg("digests differ %s: guest %llx, simulation %llx", when,
+			 (unsigned long long)g.lo, (unsigned long long)s.lo);
+}
+
+static void run(u32 preset, u32 flags, u32 page_offset, u64 ram)
+{
+	struct engine_config config = {
+	    .preset = preset, .flags = flags, .page_offset = page_offset, .ram = ram};
+	struct engine_error why = {""};
+	struct pair p;
+	u32 nr;
+
+	p.sim = sim_new(&config, &(struct sim_hooks){0}, &why);
+	if (!p.sim)
+		fail_msg("simulation: %s", why.text);
+	if (!guest_start(&p.guest, KERNEL_IMAGE, &config, ram))
+		fail_msg("guest: %s", p.guest.error);
+	const struct engine_event *events = sim_take_events(p.sim, &nr);
+
+	assert_int_equal(p.guest.nr_events, nr);
+	assert_memory_equal(p.guest.events, events, nr * sizeof *events);
+	same_digest(&p, "after boot");
+
+	u64 addr = 0, high_pfn = 0;
+
+	for (u32 i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+		struct engine_result res = both(&p, &ops[i]);
+
+		if (ops[i].code == OP_MMAP)
+			addr = res.values[0];
+		if (i == 0)
+			high_pfn = res.values[0];
+		same_digest(&p, "after an op");
+	}
+	/* Bytes are real: user memory in ring 3, and a HIGHMEM frame through kmap. */
+	struct engine_op access = {.code = OP_ACCESS,
+				   .task = 1,
+				   .args = {addr + PAGE_SIZE - 7, 0, ACCESS_WRITE, PRIVILEGE_USER},
+				   .data = text,
+				   .data_len = sizeof text};
+
+	both(&p, &access);
+	access.args[2] = ACCESS_READ;
+	access.args[1] = sizeof text;
+	access.data_len = 0;
+	assert_int_equal(both(&p, &access).status, STATUS_OK);
+	assert_memory_equal(guest_data, text, sizeof text);
+
+	struct engine_result mapped =
+	    both(&p, &(struct engine_op){.code = OP_KMAP, .args = {high_pfn}});
+	access = (struct engine_op){.code = OP_ACCESS,
+				    .args = {mapped.values[0], 0, ACCESS_WRITE, PRIVILEGE_KERNEL},
+				    .data = text,
+				    .data_len = sizeof text};
+	both(&p, &access);
+	struct engine_result local =
+	    both(&p, &(struct engine_op){.code = OP_KMAP_LOCAL, .args = {high_pfn}});
+	access = (struct engine_op){
+	    .code = OP_ACCESS,
+	    .args = {local.values[0], sizeof text, ACCESS_READ, PRIVILEGE_KERNEL}};
+	assert_int_equal(both(&p, &access).status, STATUS_OK);
+	assert_memory_equal(guest_data, text, sizeof text);
+	same_digest(&p, "at the end");
+	if (engine_check(sim_engine(p.sim), &why))
+		fail_msg("simulation: %s", why.text);
+	if (engine_check(&p.guest.engine, &why))
+		fail_msg("guest: %s", why.text);
+	assert_int_equal(guest_stop(&p.guest), 2 * 0x10 + 1);
+	sim_free(p.sim);
+}
+
+static void two_level(void **state)
+{
+	(void)state;
+	run(PRESET_LINUX_6_1, 0, 0, 1024ull << 20);
+}
+
+static void pae(void **state)
+{
+	(void)state;
+	run(PRESET_CLASSIC, CONFIG_PAE, 0, 1536ull << 20);
+}
+
+static void split_2g_opt(void **state)
+{
+	(void)state;
+	run(PRESET_CLASSIC, 0, 0x78000000, 2048ull << 20);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(two_level),
+	    cmocka_unit_test(pae),
+	    cmocka_unit_test(split_2g_opt),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
