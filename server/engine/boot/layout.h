@@ -54,18 +54,53 @@ struct layout {
 	va_t ldt_start, ldt_end;       /* linux-6.1; else equal */
 	va_t cpu_entry_start, cpu_entry_end;
 
-	/* The engine's own, at the top of lowmem: [metadata_start, metadata_end).
-	 * state block, mem_map, pageblock types, reserve for loaded states. */
+	/* The engine's own, at the top of lowmem: [metadata_start, metadata_end), in
+	 * one piece: state block, mem_map (a descriptor for each frame below max_pfn,
+	 * holes too), pageblock types (a byte for each pageblock that has a frame
+	 * below max_pfn), reserve for loaded states. */
 	pfn_t metadata_start, metadata_end;
 	ref_t state_ref, mem_map_ref, pageblock_ref;
 	pfn_t reserve_start, reserve_end; /* frames for page tables and objects while a
 					   * loaded allocator state must stay exact */
 	u32 pageblock_order; /* 10 two-level, 9 PAE */
+
+	/* What boot keeps from the allocator beside the metadata: frames below
+	 * firmware_end (the real-mode area; 0: none), and the host window, as far as
+	 * there is RAM (equal: none). */
+	pfn_t firmware_end, host_start, host_end;
 };
 
 /* Computes the layout. False with `why` for what cannot be, naming both parts. */
 bool layout_compute(const struct engine_config *config, struct layout *ret,
 		    struct engine_error *why);
+
+/* RAM as page-aligned ranges: sorted, apart, not empty. */
+enum { RAM_MAX_RANGES = ENGINE_MAX_E820 + 2 };
+struct ram_map {
+	u32 nr, reserved0;
+	struct engine_range range[RAM_MAX_RANGES]; /* bytes */
+};
+
+/* The RAM of a configuration that lies below `end` (0: all of it): the e820 map or
+ * the usual map of its size, without frame 0, what entries of other types cover,
+ * the PC's hole below 1 MiB, partial frames, and what mem= cuts off. Frames that
+ * are not in it are no RAM to anybody. False with `why` for a map that is none. */
+bool ram_map_make(const struct engine_config *config, paddr_t end, struct ram_map *ret,
+		  struct engine_error *why);
+/* Does the map hold this frame? */
+bool ram_map_has(const struct ram_map *map, pfn_t pfn);
+
+/* May SetFixmap use this index? Not the hole at 0, not what belongs to kmap_local,
+ * not what lies over the host window and its device page, in any preset: the same
+ * index is refused on both back ends. */
+static inline bool fix_is_settable(const struct layout *l, u32 index)
+{
+	va_t va = l->fixmap_top - (index << PAGE_SHIFT);
+
+	return index > 0 && index < l->nr_fixmap &&
+	       (index < l->fix_kmap_begin || index > l->fix_kmap_end) &&
+	       (va < HOST_WINDOW_VA || va > HOST_MMIO_VA);
+}
 
 static inline va_t fix_to_va(const struct layout *l, u32 index)
 {
