@@ -22,6 +22,10 @@
 #define PTE_GLOBAL 0x100ULL
 /* Software: the frame is not this table's to free (shared zero page, pinned I/O). */
 #define PTE_SPECIAL 0x200ULL
+/* Software, only without PTE_PRESENT: a page that is there, but that its VMA lets
+ * nobody touch (PROT_NONE). The bit is Linux's choice, PTE_GLOBAL's place. Such an
+ * entry counts as an entry: it is found by pgtable_next() and keeps its table. */
+#define PTE_PROTNONE 0x100ULL
 #define PTE_NX (1ULL << 63) /* dropped without PAE */
 #define PTE_FRAME 0x0000000ffffff000ULL
 
@@ -67,7 +71,8 @@ u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window);
  * many. */
 u32 pgtable_prune(struct engine *e, pfn_t pgd, va_t start, va_t end);
 
-/* Next present PTE of the user half at or after *va, below end. False: none. */
+/* Next PTE of the user half that is not 0 (present, or PTE_PROTNONE) at or after
+ * *va, below end. False: none. */
 bool pgtable_next(struct engine *e, pfn_t pgd, va_t *va, va_t end, u64 *ret_pte);
 
 /* Entries on the way down, for inspections: fills level 0.. and returns how many. */

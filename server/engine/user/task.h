@@ -9,6 +9,7 @@
 
 #include "../map/areas.h"
 #include "../map/kmap_local.h"
+#include "numbers.h"
 
 enum {
 	ENGINE_MAX_TASKS = 4096,
@@ -17,7 +18,7 @@ enum {
 
 struct mm {
 	pfn_t pgd;
-	u32 resident;	 /* pages mapped */
+	u32 resident;	 /* pages mapped; the shared zero page is not counted */
 	u32 page_tables; /* frames of its own tables, pgd included */
 	va_t brk_start, brk;
 	u32 reserved0;
@@ -35,7 +36,6 @@ struct task {
 	u32 sleeper_next, sleeper_prev; /* task numbers, in pkmap's queue */
 	u32 holdings;			/* pkmap uses it holds */
 	u32 parked_owner;		/* owner label of the parked op */
-	ref_t next, prev;		/* all tasks, in order of number */
 	struct kmap_stack kmap;
 };
 
@@ -46,12 +46,13 @@ struct cpu {
 };
 
 struct user_state {
-	u32 next_task; /* number of the next one, less 1 */
-	u32 nr_tasks;
-	ref_t first, last; /* tasks, in order of number */
+	struct number_table tasks; /* of struct task */
 	struct cpu cpu[ENGINE_MAX_CPUS];
-	ref_t directory[ENGINE_MAX_TASKS / 512]; /* frames of 512 {number, ref}: see task.c */
 };
+
+/* At boot: the caches of tasks, address spaces and files. Every CPU runs on the
+ * kernel's tables, in its own context. */
+void user_boot(struct engine *e);
 
 /* NULL: no such task. */
 struct task *task_find(struct engine *e, u32 number);
