@@ -1,0 +1,267 @@
+/*
+ * bench_engine.c - nanoseconds of an op in the engine, on the simulation, events
+ * recorded (detail all), one thread. No RPC and no journal.
+ *
+ *   hot      allocate and free one block, again and again
+ *   bulk     allocate min(128k, half the zone) blocks, then free them in order
+ *   random   the same blocks freed in random order
+ *
+ * Medians of seven rounds. Ratios to other allocators belong beside figures that
+ * were measured in the same minute on the same machine.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "bench.h"
+#include "sim.h"
+
+static struct sim *sim;
+static u8 data[ENGINE_MAX_DATA];
+
+static struct engine_result execute(struct engine_op *op)
+{
+	struct engine_result res = {.data = data};
+
+	sim_engine(sim)->nr_events = 0;
+	sim_execute(sim, op, &res, false);
+	return res;
+}
+
+static struct engine_result expect(struct engine_op op)
+{
+	struct engine_result res = execute(&op);
+
+	if (res.status != STATUS_OK) {
+		fprintf(stderr, "op %u answered %u\n", op.code, res.status);
+		exit(1);
+	}
+	return res;
+}
+
+static void row(const char *what, const char *unit, double ns)
+{
+	printf("  %-34s %9.1f %s\n", what, ns, unit);
+}
+
+static double hot(u32 gfp, u32 order, unsigned n)
+{
+	double t[BENCH_ROUNDS];
+
+	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
+		double began = bench_now();
+
+		for (unsigned i = 0; i < n; i++) {
+			u64 pfn =
+			    expect((struct engine_op){
+				       .code = OP_ALLOC_PAGES, .owner = 1, .args = {gfp, order}})
+				.values[0];
+
+			expect((struct engine_op){.code = OP_FREE_PAGES, .args = {pfn, order}});
+		}
+		t[r] = (bench_now() - began) / n;
+	}
+	return bench_median(t, BENCH_ROUNDS);
+}
+
+struct bulk {
+	double alloc, free;
+	unsigned blocks;
+};
+
+static struct bulk bulk(u32 gfp, u32 order, unsigned blocks, bool shuffle)
+{
+	static u64 pfns[1 << 17];
+	double ta[BENCH_ROUNDS], tf[BENCH_ROUNDS];
+	uint32_t seed = 1;
+
+	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
+		double began = bench_now();
+
+		for (unsigned i = 0; i < blocks; i++)
+			pfns[i] =
+			    expect((struct engine_op){
+				       .code = OP_ALLOC_PAGES, .owner = 1, .args = {gfp, order}})
+				.values[0];
+		ta[r] = (bench_now() - began) / blocks;
+		for (unsigned i = blocks - 1; shuffle && i > 0; i--) {
+			unsigned j = bench_random(&seed) % (i + 1);
+			u64 p = pfns[i];
+
+			pfns[i] = pfns[j];
+			pfns[j] = p;
+		}
+		began = bench_now();
+		for (unsigned i = 0; i < blocks; i++)
+			expect((struct engine_op){.code = OP_FREE_PAGES, .args = {pfns[i], order}});
+		tf[r] = (bench_now() - began) / blocks;
+	}
+	return (struct bulk){bench_median(ta, BENCH_ROUNDS), bench_median(tf, BENCH_ROUNDS),
+			     blocks};
+}
+
+/* Free and allocate at random over a fixed set of live blocks. */
+static double live_set(u32 gfp, unsigned live, unsigned n)
+{
+	static u64 pfns[8192];
+	double t[BENCH_ROUNDS];
+	uint32_t seed = 7;
+
+	for (unsigned i = 0; i < live; i++)
+		pfns[i] =
+		    expect((struct engine_op){.code = OP_ALLOC_PAGES, .args = {gfp, 0}}).values[0];
+	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
+		double began = bench_now();
+
+		for (unsigned i = 0; i < n; i++) {
+			u64 *p = &pfns[bench_random(&seed) % live];
+
+			expect((struct engine_op){.code = OP_FREE_PAGES, .args = {*p, 0}});
+			*p = expect((struct engine_op){.code = OP_ALLOC_PAGES, .args = {gfp, 0}})
+				 .values[0];
+		}
+		t[r] = (bench_now() - began) / n;
+	}
+	for (unsigned i = 0; i < live; i++)
+		expect((struct engine_op){.code = OP_FREE_PAGES, .args = {pfns[i], 0}});
+	return bench_median(t, BENCH_ROUNDS);
+}
+
+static double pairs(struct engine_op map, u32 unmap_code, u32 unmap_value, bool by_pfn, unsigned n)
+{
+	double t[BENCH_ROUNDS];
+
+	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
+		double began = bench_now();
+
+		for (unsigned i = 0; i < n; i++) {
+			u64 v = expect(map).values[unmap_value];
+
+			expect((struct engine_op){.code = unmap_code,
+						  .args = {by_pfn ? map.args[0] : v}});
+		}
+		t[r] = (bench_now() - began) / n;
+	}
+	return bench_median(t, BENCH_ROUNDS);
+}
+
+static double user_faults(unsigned pages)
+{
+	double t[BENCH_ROUNDS];
+	u64 task = expect((struct engine_op){.code = OP_TASK_CREATE}).values[0];
+
+	expect((struct engine_op){.code = OP_SCHEDULE, .args = {task}});
+	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
+		u64 at = expect((struct engine_op){.code = OP_MMAP,
+						   .task = (u32)task,
+						   .args = {0, (u64)pages * PAGE_SIZE,
+							    UPROT_READ | UPROT_WRITE, 0, 0, 0}})
+			     .values[0];
+		double began = bench_now();
+
+		for (unsigned i = 0; i < pages; i++)
+			expect((struct engine_op){
+			    .code = OP_FAULT,
+			    .task = (u32)task,
+			    .args = {at + (u64)i * PAGE_SIZE, FAULT_WRITE | FAULT_USER}});
+		t[r] = (bench_now() - began) / pages;
+		expect((struct engine_op){
+		    .code = OP_MUNMAP, .task = (u32)task, .args = {at, (u64)pages * PAGE_SIZE}});
+	}
+	return bench_median(t, BENCH_ROUNDS);
+}
+
+static void start_cost(const char *name, const struct engine_config *config)
+{
+	struct engine_error why;
+	double t[BENCH_ROUNDS];
+	u64 resident = 0;
+
+	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
+		double began = bench_now();
+		struct sim *s = sim_new(config, &(struct sim_hooks){0}, &why);
+
+		if (!s) {
+			fprintf(stderr, "%s\n", why.text);
+			exit(1);
+		}
+		t[r] = (bench_now() - began) / 1e6;
+		resident = sim_resident_bytes(s);
+		sim_free(s);
+	}
+	printf("  %-34s %9.2f ms, then %llu KiB resident\n", name, bench_median(t, BENCH_ROUNDS),
+	       (unsigned long long)resident >> 10);
+}
+
+static void machine(const char *name, struct engine_config config)
+{
+	struct engine_error why;
+	bool has_high;
+
+	sim = sim_new(&config, &(struct sim_hooks){0}, &why);
+	if (!sim) {
+		fprintf(stderr, "%s: %s\n", name, why.text);
+		exit(1);
+	}
+	struct engine_op high = {.code = OP_ALLOC_PAGES, .args = {GFP_HIGHUSER, 0}};
+	struct engine_result page = execute(&high);
+
+	has_high = page.values[1] == ZONE_HIGHMEM;
+	u32 gfp = has_high ? GFP_HIGHUSER_MOVABLE : GFP_KERNEL;
+	unsigned half = has_high ? 1u << 17 : 4096;
+
+	if (config.ram == 1024ull << 20)
+		half = 16384; /* half of its HIGHMEM */
+	printf("\n%s (%s)\n", name, has_high ? "blocks from HIGHMEM" : "blocks from NORMAL");
+	row("order 0, hot pair", "ns/pair", hot(gfp, 0, 1000000));
+	struct bulk b = bulk(gfp, 0, half, false);
+
+	row("order 0, bulk allocate", "ns/op", b.alloc);
+	row("order 0, bulk free", "ns/op", b.free);
+	b = bulk(gfp, 0, half, true);
+	row("order 0, allocate + random free", "ns/pair", b.alloc + b.free);
+	row("order 0, 8192 live, random pair", "ns/pair",
+	    live_set(gfp, half < 8192 ? half : 8192, 500000));
+	for (u32 order = 3; order <= 9; order += 3) {
+		char what[40];
+		unsigned blocks = half >> order < 16 ? 16 : half >> order;
+
+		if (config.ram == 64ull << 20 && order == 9)
+			blocks = 8;
+		snprintf(what, sizeof what, "order %u, hot pair", order);
+		row(what, "ns/pair", hot(gfp, order, 200000));
+		b = bulk(gfp, order, blocks, false);
+		snprintf(what, sizeof what, "order %u, bulk allocate", order);
+		row(what, "ns/op", b.alloc);
+		snprintf(what, sizeof what, "order %u, bulk free", order);
+		row(what, "ns/op", b.free);
+	}
+	struct engine_op local = {.code = OP_KMAP_LOCAL, .args = {page.values[0]}};
+	struct engine_op kmap = {.code = OP_KMAP, .args = {page.values[0]}};
+	struct engine_op vmalloc = {.code = OP_VMALLOC, .args = {16 * PAGE_SIZE, 0}};
+
+	row("kmap_local pair", "ns/pair", pairs(local, OP_KUNMAP_LOCAL, 0, false, 200000));
+	row("kmap pair, already mapped", "ns/pair", pairs(kmap, OP_KUNMAP, 0, true, 200000));
+	row("vmalloc 16 pages + vfree", "ns/pair", pairs(vmalloc, OP_VFREE, 0, false, 5000));
+	row("user write fault", "ns/op", user_faults(2000));
+	sim_free(sim);
+}
+
+int main(void)
+{
+	struct engine_config whole = {.preset = PRESET_CLASSIC,
+				      .flags = CONFIG_PAE,
+				      .page_offset = 0x40000000,
+				      .nr_e820 = 1,
+				      .e820 = {{0, 64ull << 30, 1, 0}}};
+
+	printf("engine, detail all, medians of %d rounds\n", BENCH_ROUNDS);
+	machine("64 MiB", (struct engine_config){.ram = 64ull << 20});
+	machine("1 GiB", (struct engine_config){.ram = 1024ull << 20});
+	machine("64 GiB, PAE, 1:3 split", whole);
+	printf("\nstarting a machine\n");
+	start_cost("64 GiB, PAE, no hole", &whole);
+	start_cost("4 GiB, PAE",
+		   &(struct engine_config){.flags = CONFIG_PAE, .ram = 4096ull << 20});
+	start_cost("64 MiB", &(struct engine_config){.ram = 64ull << 20});
+	return 0;
+}
