@@ -2,6 +2,7 @@
  * guest.c - see guest.h. The command line is that of the daemon's back end: microvm,
  * RAM in a memfd shared with us, a virtconsole on a socketpair.
  */
+#define _GNU_SOURCE
 #include "guest.h"
 
 #include <errno.h>
