@@ -69,12 +69,12 @@ struct net_method {
 };
 
 struct net_limits {
-	unsigned connections;	      /* 0: default 1024 */
-	unsigned streams;	      /* per connection; 0: default 1024 */
-	size_t message_bytes;	      /* of a request; 0: default 4 MiB */
-	size_t output_bytes;	      /* queued per connection before reading from it stops; 0: 8 MiB */
-	size_t output_low;	      /* writable() below this; 0: output_bytes / 4 */
-	unsigned idle_seconds;	      /* without a call: GOAWAY and close; 0: never */
+	unsigned connections;  /* 0: default 1024 */
+	unsigned streams;      /* per connection; 0: default 1024 */
+	size_t message_bytes;  /* of a request; 0: default 4 MiB */
+	size_t output_bytes;   /* queued per connection before reading from it stops; 0: 8 MiB */
+	size_t output_low;     /* writable() below this; 0: output_bytes / 4 */
+	unsigned idle_seconds; /* without a call: GOAWAY and close; 0: never */
 };
 
 struct net_options {
