@@ -20,14 +20,14 @@ enum {
 /* Where frames that the guest needs for itself lie, in both back ends, and where
  * it maps them: inside the fixmap range, unused by both x86 presets. */
 #define HOST_WINDOW_PADDR 0x01000000u
-#define HOST_WINDOW_VA 0xffc00000u
+#define HOST_WINDOW_VA	  0xffc00000u
 #define HOST_WINDOW_BYTES 0x001b0000u
 /* Its last two pages are ring 3's: a page of data that it may write, and the code
  * that makes user accesses. One page above the window reaches the guest's devices. */
 #define HOST_USER_DATA_VA 0xffdae000u
 #define HOST_USER_CODE_VA 0xffdaf000u
-#define HOST_MMIO_VA 0xffdb0000u
-#define HOST_MMIO_PADDR 0xfeb02000u
+#define HOST_MMIO_VA	  0xffdb0000u
+#define HOST_MMIO_PADDR	  0xfeb02000u
 
 struct layout {
 	u32 page_offset;
@@ -62,7 +62,7 @@ struct layout {
 	ref_t state_ref, mem_map_ref, pageblock_ref;
 	pfn_t reserve_start, reserve_end; /* frames for page tables and objects while a
 					   * loaded allocator state must stay exact */
-	u32 pageblock_order; /* 10 two-level, 9 PAE */
+	u32 pageblock_order;		  /* 10 two-level, 9 PAE */
 
 	/* What boot keeps from the allocator beside the metadata: frames below
 	 * firmware_end (the real-mode area; 0: none), and the host window, as far as
@@ -73,6 +73,9 @@ struct layout {
 /* Computes the layout. False with `why` for what cannot be, naming both parts. */
 bool layout_compute(const struct engine_config *config, struct layout *ret,
 		    struct engine_error *why);
+
+/* Of engine_e820.type; every other type is no RAM. */
+enum { E820_USABLE = 1 };
 
 /* RAM as page-aligned ranges: sorted, apart, not empty. */
 enum { RAM_MAX_RANGES = ENGINE_MAX_E820 + 2 };
