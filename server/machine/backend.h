@@ -1,0 +1,58 @@
+/*
+ * backend.h - the seam between a machine and what executes its ops.
+ *
+ * A back end holds one op at a time. submit() hands it over and never waits;
+ * collect() says how far it is. The simulation executes inside collect(), slice by
+ * slice; a back end in another process answers WAITING and calls hooks->ready when
+ * the result has arrived. Events and completions of the op come through the hooks
+ * or by take_events(), always before DONE.
+ */
+#ifndef MACHINE_BACKEND_H
+#define MACHINE_BACKEND_H
+
+#include "engine.h"
+
+enum backend_status {
+	BACKEND_DONE,	 /* the result is there */
+	BACKEND_MORE,	 /* not yet: collect() again after others had their turn */
+	BACKEND_WAITING, /* not yet: hooks->ready will be called */
+	BACKEND_LOST,	 /* gone; lost_reason() */
+};
+
+struct backend_hooks {
+	void *user;
+	void (*events)(void *user, const struct engine_event *events, u32 nr);
+	void (*complete)(void *user, const struct engine_completion *c);
+	void (*ready)(void *user);
+};
+
+struct backend;
+
+struct backend_type {
+	u32 number;	  /* BACKEND_* of the contract */
+	const char *name; /* in the history */
+	/* A machine in its own RAM, booted. NULL with `why`. */
+	struct backend *(*create)(const struct engine_config *config,
+				  const struct backend_hooks *hooks, struct engine_error *why);
+	/* A second one, equal; no op is under way. NULL: no memory. */
+	struct backend *(*copy)(struct backend *b, const struct backend_hooks *hooks);
+	void (*free)(struct backend *b); /* an op under way is forgotten */
+	/* op and res live until collect() says DONE or LOST. */
+	void (*submit)(struct backend *b, const struct engine_op *op, struct engine_result *res);
+	enum backend_status (*collect)(struct backend *b);
+	/* Events since the last call, not given to hooks->events. */
+	const struct engine_event *(*take_events)(struct backend *b, u32 *ret_nr);
+	/* The handle for inspections, while no op is under way. */
+	struct engine *(*engine)(struct backend *b);
+	struct engine_digest (*digest)(struct backend *b);
+	u64 (*resident_bytes)(const struct backend *b);
+	const char *(*lost_reason)(const struct backend *b);
+};
+
+struct backend {
+	const struct backend_type *type;
+};
+
+extern const struct backend_type backend_sim;
+
+#endif
