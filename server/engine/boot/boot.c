@@ -65,42 +65,108 @@ bool boot_early(struct engine *e, const struct engine_config *config, struct eng
 	return true;
 }
 
-/* The page of zeros that reads of untouched memory share. It never was the buddy's. */
-static u32 make_zero_page(struct engine *e)
-{
-	u64 paddr;
-	u32 status = memblock_alloc(e, PAGE_SIZE, PAGE_SIZE, 0, 0, MEMBLOCK_TOP_DOWN, &paddr);
+/* ---- the rest of boot ---- */
 
-	if (status == STATUS_OK)
-		e->st->map.zero_pfn = (pfn_t)(paddr >> PAGE_SHIFT);
-	return status;
+/* Whole free frames of lowmem, at most `enough`. */
+static u32 count_free_lowmem(struct engine *e, u32 enough)
+{
+	struct engine_range r;
+	u64 cursor = 0;
+	u32 frames = 0;
+
+	while (frames < enough && memblock_next_free(e, &cursor, &r)) {
+		u64 end = min_u64(range_end(r), e->st->memblock.limit);
+		u64 first = pages_of(r.start), after = end >> PAGE_SHIFT;
+
+		frames += first < after ? (u32)(after - first) : 0;
+	}
+	return frames;
 }
 
-/* Every CPU runs on the kernel's own tables from here on. */
-static u32 start_cpus(struct engine *e)
+/* More than the kernel's own tables can take: those of the windows, and one at either
+ * end of each range of RAM, where the direct map has no large page. */
+static u32 frames_for_tables(struct engine *e)
 {
-	u32 pgd = e->st->map.kernel_pgd << PAGE_SHIFT;
-
-	for (u32 cpu = 0; cpu < e->st->layout.cpus; cpu++)
-		port_load_cr3(e, cpu, pgd);
-	tlb_flush(e, tlb_all_cpus(e), 0, 0, FLUSH_BOOT);
-	return STATUS_OK;
+	return 32 + 2 * e->st->memblock.array[MEMBLOCK_MEMORY].nr;
 }
-
-typedef u32 boot_fn(struct engine *e);
-
-static boot_fn *const steps[] = {
-    pgtable_boot, start_cpus, make_zero_page, frames_boot, map_boot, user_boot, dma_boot,
-};
 
 u32 boot_finish(struct engine *e)
 {
-	for (u32 i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-		u32 status = steps[i](e);
+	static u32 (*const wings[])(struct engine * e) = {frames_boot, map_boot, user_boot,
+							  dma_boot};
+	u32 need = frames_for_tables(e);
 
-		if (status != STATUS_OK)
-			return status;
+	/* Checked first, because there is no way back once CPUs run on the tables. */
+	if (count_free_lowmem(e, need + 1) <= need)
+		return STATUS_NO_MEMORY;
+	if (pgtable_boot(e) != STATUS_OK)
+		return STATUS_NO_MEMORY;
+	for (u32 i = 0; i < sizeof wings / sizeof wings[0]; i++) {
+		u32 status = wings[i](e);
+
+		ENGINE_ASSERT(e, status == STATUS_OK);
 	}
 	e->st->phase = PHASE_FRESH;
 	return STATUS_OK;
+}
+
+u32 op_boot(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	u32 status = boot_finish(e);
+
+	(void)op;
+	for (u32 zone = 0; status == STATUS_OK && zone < NR_ZONES; zone++)
+		res->values[0] += e->st->frames.zone[zone].managed;
+	return status;
+}
+
+/* ---- the audit ---- */
+
+static bool check_array(struct engine *e, u32 which, struct engine_error *why)
+{
+	static const char *const names[] = {"memory", "reserved"};
+	const struct memblock_array *a = &e->st->memblock.array[which];
+	const struct memblock_region *r = a->regions ? at(e, a->regions) : a->initial;
+
+	if (a->nr > a->max)
+		return refuse(why, "memblock %s has %u regions in room for %u", names[which], a->nr,
+			      a->max);
+	for (u32 i = 0; i < a->nr; i++) {
+		if (r[i].size == 0 || r[i].start + r[i].size < r[i].start)
+			return refuse(why, "memblock %s region %u is empty or has no end",
+				      names[which], i);
+		if (i > 0 && r[i - 1].start + r[i - 1].size >= r[i].start)
+			return refuse(why,
+				      "memblock %s regions %u and %u are not apart and in order",
+				      names[which], i - 1, i);
+	}
+	for (u32 i = a->nr; i < a->max; i++)
+		if (r[i].start || r[i].size)
+			return refuse(why, "memblock %s slot %u is out of use and not zero",
+				      names[which], i);
+	return true;
+}
+
+static bool check_kept(struct engine *e, const char *what, pfn_t start, pfn_t end,
+		       struct engine_error *why)
+{
+	if (start < end && !memblock_covers(e, MEMBLOCK_RESERVED, range_of_frames(start, end)))
+		return refuse(why, "the %s, frames %u to %u, is not wholly reserved", what, start,
+			      end - 1);
+	return true;
+}
+
+bool check_boot(struct engine *e, struct engine_error *why)
+{
+	const struct layout *l = &e->st->layout;
+	struct layout again;
+
+	if (!layout_compute(&e->st->config, &again, why))
+		return false;
+	if (__builtin_memcmp(l, &again, sizeof again) != 0)
+		return refuse(why, "the layout does not follow from the configuration");
+	return check_array(e, MEMBLOCK_MEMORY, why) && check_array(e, MEMBLOCK_RESERVED, why) &&
+	       check_kept(e, "firmware", 0, l->firmware_end, why) &&
+	       check_kept(e, "host window", l->host_start, l->host_end, why) &&
+	       check_kept(e, "metadata", l->metadata_start, l->metadata_end, why);
 }

@@ -589,7 +589,7 @@ static bool set_metadata(const struct engine_config *config, const struct preset
 {
 	u32 state = pages_of(sizeof(struct machine_state));
 	u32 mem_map = pages_of((u64)l->max_pfn * sizeof(struct page));
-	u32 pageblocks = pages_of((l->max_pfn >> l->pageblock_order) + 1);
+	u32 pageblocks = pages_of(pageblock_bytes(l->max_pfn, l->pageblock_order));
 	u32 reserve = reserve_frames(l->max_pfn);
 	u32 frames = state + mem_map + pageblocks + reserve;
 	u32 low = map_count(map, 0, (u64)l->low_end_pfn << PAGE_SHIFT);

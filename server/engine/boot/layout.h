@@ -40,6 +40,7 @@ struct layout {
 	pfn_t dma_end_pfn, low_end_pfn, max_pfn;
 	/* Zones: first frame and frame after the last; equal when empty. */
 	pfn_t zone_start[NR_ZONES], zone_end[NR_ZONES];
+	u32 reserved0;
 	u64 unused_start, unused_bytes; /* RAM that cannot be used, for the event */
 
 	/* Windows; ends are the first address after. */
@@ -56,8 +57,7 @@ struct layout {
 
 	/* The engine's own, at the top of lowmem: [metadata_start, metadata_end), in
 	 * one piece: state block, mem_map (a descriptor for each frame below max_pfn,
-	 * holes too), pageblock types (a byte for each pageblock that has a frame
-	 * below max_pfn), reserve for loaded states. */
+	 * holes too), pageblock types (pageblock_bytes() of frames/zone.h), reserve for loaded states. */
 	pfn_t metadata_start, metadata_end;
 	ref_t state_ref, mem_map_ref, pageblock_ref;
 	pfn_t reserve_start, reserve_end; /* frames for page tables and objects while a
@@ -68,7 +68,10 @@ struct layout {
 	 * firmware_end (the real-mode area; 0: none), and the host window, as far as
 	 * there is RAM (equal: none). */
 	pfn_t firmware_end, host_start, host_end;
+	u32 reserved1;
 };
+
+_Static_assert(sizeof(struct layout) == 184, "no padding: it is state, and is compared");
 
 /* Computes the layout. False with `why` for what cannot be, naming both parts. */
 bool layout_compute(const struct engine_config *config, struct layout *ret,

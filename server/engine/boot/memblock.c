@@ -388,6 +388,11 @@ u32 memblock_alloc(struct engine *e, u64 size, u64 align, u64 min, u64 max, u32 
 	return status;
 }
 
+bool memblock_covers(struct engine *e, u32 which, struct engine_range range)
+{
+	return holds(e, which, range.start, range_end(range));
+}
+
 bool memblock_is_memory(struct engine *e, pfn_t pfn)
 {
 	u64 start = (u64)pfn << PAGE_SHIFT;

@@ -43,6 +43,9 @@ u32 memblock_alloc(struct engine *e, u64 size, u64 align, u64 min, u64 max, u32 
  * it; false when there is none. *cursor moves to its end. */
 bool memblock_next_free(struct engine *e, u64 *cursor, struct engine_range *ret);
 
+/* Does the array (MEMBLOCK_MEMORY, MEMBLOCK_RESERVED) hold all of the range? */
+bool memblock_covers(struct engine *e, u32 which, struct engine_range range);
+
 /* Is the frame RAM at all, and was it kept from the buddy? */
 bool memblock_is_memory(struct engine *e, pfn_t pfn);
 bool memblock_is_reserved(struct engine *e, pfn_t pfn);
