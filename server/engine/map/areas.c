@@ -1,1 +1,519 @@
-/* areas.c - to be written. */
+/*
+ * areas.c - sorted leaves under a paged directory.
+ *
+ *   root: 256 references -> chunk: 64 directory entries -> leaf: 42 areas
+ *
+ * Root, chunks and leaves are all 1 KiB objects. The directory is one array of
+ * nr_leaves entries that happens to lie in pieces, so a search is a binary search
+ * in it and one leaf, and "lowest hole" is one pass over it: an entry knows the
+ * largest hole inside its leaf, and the hole between two leaves is the difference
+ * of two entries. 10,000 areas are some 300 entries.
+ *
+ * Invariants:
+ *  1. Areas are sorted, do not overlap and are not empty, in a leaf and across.
+ *  2. No leaf is empty; an entry's first, last and maxgap are its leaf's.
+ *  3. A map without areas has no objects but its spares.
+ */
+#include "areas.h"
+
+#include "../frames/slab.h"
+#include "../port.h"
+#include "../state.h"
+
+enum { LEAF_AREAS = 42, CHUNK_ENTRIES = 64, ROOT_CHUNKS = 256 };
+
+/* Two neighbours become one leaf when both would fill it no more than this. */
+enum { LEAF_MERGE = LEAF_AREAS * 3 / 4 };
+
+struct leaf {
+	u32 nr, reserved0[3];
+	struct area area[LEAF_AREAS];
+};
+
+struct entry {
+	va_t first, last; /* start of its first area, end of its last */
+	u32 maxgap;	  /* largest hole between two of its areas */
+	ref_t leaf;
+};
+
+struct chunk {
+	struct entry entry[CHUNK_ENTRIES];
+};
+
+struct root {
+	ref_t chunk[ROOT_CHUNKS];
+};
+
+_Static_assert(sizeof(struct leaf) == AREA_OBJECT_BYTES, "leaf");
+_Static_assert(sizeof(struct chunk) == AREA_OBJECT_BYTES, "chunk");
+_Static_assert(sizeof(struct root) == AREA_OBJECT_BYTES, "root");
+
+/* ---- objects ---- */
+
+static ref_t object_take(struct engine *e, struct area_map *m)
+{
+	ref_t object = m->spare;
+
+	if (!object)
+		return slab_alloc(e, SLAB_AREA_LEAF);
+	u32 *next = at(e, object);
+
+	m->spare = *next;
+	*next = 0;
+	return object;
+}
+
+static void spare_put(struct engine *e, struct area_map *m, ref_t object)
+{
+	*(u32 *)at(e, object) = m->spare;
+	m->spare = object;
+}
+
+static u32 nr_spares(struct engine *e, const struct area_map *m)
+{
+	u32 n = 0;
+
+	for (ref_t s = m->spare; s; s = *(u32 *)at(e, s))
+		n++;
+	return n;
+}
+
+/* ---- the directory ---- */
+
+static struct root *root_of(struct engine *e, const struct area_map *m)
+{
+	return at(e, m->directory);
+}
+
+static struct entry *entry_at(struct engine *e, const struct area_map *m, u32 i)
+{
+	struct chunk *c = at(e, root_of(e, m)->chunk[i / CHUNK_ENTRIES]);
+
+	return &c->entry[i % CHUNK_ENTRIES];
+}
+
+static struct leaf *leaf_at(struct engine *e, const struct area_map *m, u32 i)
+{
+	return at(e, entry_at(e, m, i)->leaf);
+}
+
+/* How many entries have `last` at or below va: the index of the first leaf that
+ * reaches above it. */
+static u32 leaf_above(struct engine *e, const struct area_map *m, va_t va)
+{
+	u32 low = 0, high = m->nr_leaves;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (entry_at(e, m, middle)->last <= va)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* How many entries have `first` below va. */
+static u32 leaves_below(struct engine *e, const struct area_map *m, va_t va)
+{
+	u32 low = 0, high = m->nr_leaves;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (entry_at(e, m, middle)->first < va)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The entry follows its leaf. */
+static void entry_update(struct engine *e, struct area_map *m, u32 i)
+{
+	struct entry *entry = entry_at(e, m, i);
+	const struct leaf *leaf = at(e, entry->leaf);
+	u32 maxgap = 0;
+
+	for (u32 k = 1; k < leaf->nr; k++) {
+		u32 gap = leaf->area[k].start - leaf->area[k - 1].end;
+
+		if (gap > maxgap)
+			maxgap = gap;
+	}
+	entry->first = leaf->area[0].start;
+	entry->last = leaf->area[leaf->nr - 1].end;
+	entry->maxgap = maxgap;
+}
+
+/* Makes an entry at i for a new leaf. The caller updates it. */
+static u32 leaf_new(struct engine *e, struct area_map *m, u32 i)
+{
+	bool grows = m->nr_leaves % CHUNK_ENTRIES == 0;
+	ref_t leaf, chunk = 0;
+
+	if (m->nr_leaves == AREA_MAX_LEAVES)
+		return STATUS_LIMIT;
+	leaf = object_take(e, m);
+	if (!leaf)
+		return STATUS_NO_MEMORY;
+	if (grows) {
+		chunk = object_take(e, m);
+		if (!chunk) {
+			spare_put(e, m, leaf);
+			return STATUS_NO_MEMORY;
+		}
+		root_of(e, m)->chunk[m->nr_leaves / CHUNK_ENTRIES] = chunk;
+	}
+	for (u32 k = m->nr_leaves++; k > i; k--)
+		*entry_at(e, m, k) = *entry_at(e, m, k - 1);
+	*entry_at(e, m, i) = (struct entry){.leaf = leaf};
+	return STATUS_OK;
+}
+
+static void leaf_drop(struct engine *e, struct area_map *m, u32 i)
+{
+	slab_free(e, SLAB_AREA_LEAF, entry_at(e, m, i)->leaf);
+	m->nr_leaves--;
+	for (u32 k = i; k < m->nr_leaves; k++)
+		*entry_at(e, m, k) = *entry_at(e, m, k + 1);
+	*entry_at(e, m, m->nr_leaves) = (struct entry){0};
+	if (m->nr_leaves % CHUNK_ENTRIES == 0) {
+		ref_t *chunk = &root_of(e, m)->chunk[m->nr_leaves / CHUNK_ENTRIES];
+
+		slab_free(e, SLAB_AREA_LEAF, *chunk);
+		*chunk = 0;
+	}
+	if (!m->nr_leaves) {
+		slab_free(e, SLAB_AREA_LEAF, m->directory);
+		m->directory = 0;
+	}
+}
+
+/* ---- finding ---- */
+
+struct area *area_find_next(struct engine *e, struct area_map *m, va_t va)
+{
+	u32 i = leaf_above(e, m, va);
+
+	if (i == m->nr_leaves)
+		return NULL;
+	struct leaf *leaf = leaf_at(e, m, i);
+	u32 low = 0, high = leaf->nr - 1; /* the last one does reach above va */
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (leaf->area[middle].end <= va)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return &leaf->area[low];
+}
+
+struct area *area_find(struct engine *e, struct area_map *m, va_t va)
+{
+	struct area *a = area_find_next(e, m, va);
+
+	return a && a->start <= va ? a : NULL;
+}
+
+/* Position of the first area of the leaf that begins at or above va. */
+static u32 position_of(const struct leaf *leaf, va_t va)
+{
+	u32 low = 0, high = leaf->nr;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (leaf->area[middle].start < va)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+struct area *area_find_prev(struct engine *e, struct area_map *m, va_t va)
+{
+	u32 below = leaves_below(e, m, va);
+
+	if (!below)
+		return NULL;
+	struct leaf *leaf = leaf_at(e, m, below - 1);
+
+	return &leaf->area[position_of(leaf, va) - 1];
+}
+
+/* ---- changing ---- */
+
+static void leaf_move(struct leaf *to, u32 to_at, struct leaf *from, u32 from_at, u32 nr)
+{
+	__builtin_memmove(&to->area[to_at], &from->area[from_at], nr * sizeof(struct area));
+}
+
+/* Makes room in leaf i, which is full, for an area at *position: the upper half
+ * moves to a new leaf, or nothing does when the area comes behind all others, so
+ * that ascending inserts leave full leaves. Says which leaf and where. */
+static u32 leaf_split(struct engine *e, struct area_map *m, u32 *i, u32 *position)
+{
+	u32 keep = *position == LEAF_AREAS ? LEAF_AREAS : LEAF_AREAS / 2;
+	u32 status = leaf_new(e, m, *i + 1);
+
+	if (status != STATUS_OK)
+		return status;
+	struct leaf *lower = leaf_at(e, m, *i), *upper = leaf_at(e, m, *i + 1);
+
+	upper->nr = LEAF_AREAS - keep;
+	lower->nr = keep;
+	leaf_move(upper, 0, lower, keep, upper->nr);
+	entry_update(e, m, *i);
+	if (upper->nr)
+		entry_update(e, m, *i + 1);
+	if (*position >= keep) {
+		*position -= keep;
+		*i += 1;
+	}
+	return STATUS_OK;
+}
+
+static u32 directory_new(struct engine *e, struct area_map *m)
+{
+	u32 status;
+
+	m->directory = object_take(e, m);
+	if (!m->directory)
+		return STATUS_NO_MEMORY;
+	status = leaf_new(e, m, 0);
+	if (status != STATUS_OK) {
+		slab_free(e, SLAB_AREA_LEAF, m->directory);
+		m->directory = 0;
+	}
+	return status;
+}
+
+u32 area_insert(struct engine *e, struct area_map *m, const struct area *area)
+{
+	u32 status = m->directory ? STATUS_OK : directory_new(e, m);
+	u32 i, position;
+
+	if (status != STATUS_OK)
+		return status;
+	ENGINE_ASSERT(e, area->start < area->end);
+	i = leaves_below(e, m, area->start);
+	i -= i > 0; /* below all others: at the front of the first leaf */
+	position = position_of(leaf_at(e, m, i), area->start);
+	if (leaf_at(e, m, i)->nr == LEAF_AREAS) {
+		status = leaf_split(e, m, &i, &position);
+		if (status != STATUS_OK)
+			return status;
+	}
+	struct leaf *leaf = leaf_at(e, m, i);
+
+	leaf_move(leaf, position + 1, leaf, position, leaf->nr - position);
+	leaf->area[position] = *area;
+	leaf->nr++;
+	m->nr_areas++;
+	entry_update(e, m, i);
+	return STATUS_OK;
+}
+
+u32 area_reserve(struct engine *e, struct area_map *m, u32 nr)
+{
+	u32 chunks = (m->nr_leaves + CHUNK_ENTRIES - 1) / CHUNK_ENTRIES;
+	u32 chunks_then = (m->nr_leaves + nr + CHUNK_ENTRIES - 1) / CHUNK_ENTRIES;
+	u32 need = nr + chunks_then - chunks + !m->directory;
+
+	if (m->nr_leaves + nr > AREA_MAX_LEAVES)
+		return STATUS_LIMIT;
+	for (u32 have = nr_spares(e, m); have < need; have++) {
+		ref_t object = slab_alloc(e, SLAB_AREA_LEAF);
+
+		if (!object)
+			return STATUS_NO_MEMORY;
+		spare_put(e, m, object);
+	}
+	return STATUS_OK;
+}
+
+/* Leaf i + 1 joins leaf i if both are thin. */
+static void leaf_merge(struct engine *e, struct area_map *m, u32 i)
+{
+	if (i + 1 >= m->nr_leaves)
+		return;
+	struct leaf *lower = leaf_at(e, m, i), *upper = leaf_at(e, m, i + 1);
+
+	if (lower->nr + upper->nr > LEAF_MERGE)
+		return;
+	leaf_move(lower, lower->nr, upper, 0, upper->nr);
+	lower->nr += upper->nr;
+	leaf_drop(e, m, i + 1);
+	entry_update(e, m, i);
+}
+
+void area_remove(struct engine *e, struct area_map *m, va_t start)
+{
+	u32 i = leaf_above(e, m, start);
+
+	ENGINE_ASSERT(e, i < m->nr_leaves);
+	struct leaf *leaf = leaf_at(e, m, i);
+	u32 position = position_of(leaf, start);
+
+	ENGINE_ASSERT(e, position < leaf->nr && leaf->area[position].start == start);
+	leaf->nr--;
+	m->nr_areas--;
+	leaf_move(leaf, position, leaf, position + 1, leaf->nr - position);
+	if (!leaf->nr) {
+		leaf_drop(e, m, i);
+		return;
+	}
+	entry_update(e, m, i);
+	leaf_merge(e, m, i);
+	if (i)
+		leaf_merge(e, m, i - 1);
+}
+
+void area_resize(struct engine *e, struct area_map *m, va_t start, va_t new_start, va_t new_end)
+{
+	struct area *a = area_find(e, m, start);
+	u32 i = leaf_above(e, m, start);
+
+	ENGINE_ASSERT(e, a && a->start == start && new_start < new_end);
+	a->start = new_start;
+	a->end = new_end;
+	entry_update(e, m, i);
+}
+
+void area_map_clear(struct engine *e, struct area_map *m)
+{
+	/* Back to front: nothing moves up. */
+	while (m->nr_leaves)
+		leaf_drop(e, m, m->nr_leaves - 1);
+	while (m->spare)
+		slab_free(e, SLAB_AREA_LEAF, object_take(e, m));
+	m->nr_areas = 0;
+}
+
+/* ---- holes ---- */
+
+struct wish {
+	u64 low, high; /* the hole lies in here */
+	u32 size, align;
+};
+
+/* The lowest place in the hole [start, end); 0: it does not fit. */
+static va_t place_low(const struct wish *w, u64 start, u64 end)
+{
+	u64 from = start > w->low ? start : w->low;
+	u64 to = end < w->high ? end : w->high;
+
+	from = (from + w->align - 1) & ~(u64)(w->align - 1);
+	return from + w->size <= to ? (va_t)from : 0;
+}
+
+static va_t place_high(const struct wish *w, u64 start, u64 end)
+{
+	u64 from = start > w->low ? start : w->low;
+	u64 to = end < w->high ? end : w->high;
+
+	if (to < w->size)
+		return 0;
+	to = (to - w->size) & ~(u64)(w->align - 1);
+	return to >= from ? (va_t)to : 0;
+}
+
+va_t area_lowest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size, u32 align)
+{
+	const struct wish w = {low, high, size, align};
+	u32 i = leaf_above(e, m, low);
+	u64 hole = i ? entry_at(e, m, i - 1)->last : 0; /* where the hole before i begins */
+
+	for (; i < m->nr_leaves && hole < high; i++) {
+		const struct entry *entry = entry_at(e, m, i);
+		va_t va = place_low(&w, hole, entry->first);
+
+		if (va)
+			return va;
+		const struct leaf *leaf = at(e, entry->leaf);
+
+		for (u32 k = 1; entry->maxgap >= size && k < leaf->nr; k++) {
+			va = place_low(&w, leaf->area[k - 1].end, leaf->area[k].start);
+			if (va)
+				return va;
+		}
+		hole = entry->last;
+	}
+	return place_low(&w, hole, i < m->nr_leaves ? entry_at(e, m, i)->first : high);
+}
+
+va_t area_highest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size,
+		      u32 align)
+{
+	const struct wish w = {low, high, size, align};
+	u32 i = leaves_below(e, m, high);
+	u64 hole = i < m->nr_leaves ? entry_at(e, m, i)->first : high; /* where it ends */
+
+	for (; i > 0 && hole > low; i--) {
+		const struct entry *entry = entry_at(e, m, i - 1);
+		va_t va = place_high(&w, entry->last, hole);
+
+		if (va)
+			return va;
+		const struct leaf *leaf = at(e, entry->leaf);
+
+		for (u32 k = leaf->nr - 1; entry->maxgap >= size && k > 0; k--) {
+			va = place_high(&w, leaf->area[k - 1].end, leaf->area[k].start);
+			if (va)
+				return va;
+		}
+		hole = entry->first;
+	}
+	return place_high(&w, i ? entry_at(e, m, i - 1)->last : 0, hole);
+}
+
+/* ---- audit ---- */
+
+static const char *leaf_lie(struct engine *e, struct area_map *m, u32 i, va_t *last)
+{
+	const struct entry entry = *entry_at(e, m, i);
+	const struct leaf *leaf = at(e, entry.leaf);
+
+	if (!leaf->nr || leaf->nr > LEAF_AREAS)
+		return "a leaf of areas is empty or overfull";
+	for (u32 k = 0; k < leaf->nr; k++) {
+		if (leaf->area[k].start < *last || leaf->area[k].end <= leaf->area[k].start)
+			return "areas overlap or are out of order";
+		*last = leaf->area[k].end;
+	}
+	u32 maxgap = 0;
+
+	for (u32 k = 1; k < leaf->nr; k++) {
+		u32 gap = leaf->area[k].start - leaf->area[k - 1].end;
+
+		if (gap > maxgap)
+			maxgap = gap;
+	}
+	if (entry.first != leaf->area[0].start || entry.last != *last || entry.maxgap != maxgap)
+		return "a directory entry differs from its leaf of areas";
+	return NULL;
+}
+
+const char *area_map_check(struct engine *e, struct area_map *m)
+{
+	u32 nr_areas = 0;
+	va_t last = 0;
+
+	if (!m->nr_areas != !m->directory || !m->nr_leaves != !m->directory)
+		return "an empty map of areas holds objects, or a map lost its directory";
+	for (u32 i = 0; i < m->nr_leaves; i++) {
+		const char *lie = leaf_lie(e, m, i, &last);
+
+		if (lie)
+			return lie;
+		nr_areas += leaf_at(e, m, i)->nr;
+	}
+	return nr_areas == m->nr_areas ? NULL : "areas do not count up";
+}

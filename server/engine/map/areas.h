@@ -3,7 +3,7 @@
  * areas of the vmalloc window.
  *
  * Sorted leaves of 1 KiB under a directory of {first, last, largest gap, leaf},
- * both in slab objects or frames of lowmem. Finding, inserting, removing and
+ * both in 1 KiB slab objects. Finding, inserting, removing and
  * "lowest (highest) hole that fits" cost a search of the directory and one leaf.
  */
 #ifndef ENGINE_AREAS_H
@@ -12,6 +12,13 @@
 #include "../types.h"
 
 struct engine;
+
+enum {
+	AREA_OBJECT_BYTES = 1024,
+	/* Of at most 42 areas each; leaves that have split are half full, so room for
+	 * 344,064 areas and more. A window of 1 GiB holds 131,072 of one page. */
+	AREA_MAX_LEAVES = 16384,
+};
 
 struct area {
 	va_t start, end; /* end is the first address after; never 0 */
@@ -22,7 +29,7 @@ struct area {
 struct area_map {
 	ref_t directory; /* 0: empty */
 	u32 nr_leaves, nr_areas;
-	u32 reserved0;
+	ref_t spare; /* objects set aside by area_reserve() */
 };
 
 /* The area that contains va, or (find_next) the first that ends above it. NULL:
@@ -34,19 +41,24 @@ struct area *area_find_prev(struct engine *e, struct area_map *m, va_t va);
 
 /* OK, NO_MEMORY, or LIMIT when the directory is full. The range must be free. */
 u32 area_insert(struct engine *e, struct area_map *m, const struct area *area);
-/* Makes sure that `nr` inserts cannot fail. */
+/* Makes sure that the next `nr` inserts cannot fail. What they do not need stays
+ * with the map for the next time. */
 u32 area_reserve(struct engine *e, struct area_map *m, u32 nr);
 /* Removes the area that begins at start, which must be there. */
 void area_remove(struct engine *e, struct area_map *m, va_t start);
 /* Changes the ends of an area in place; neighbours must leave room. */
 void area_resize(struct engine *e, struct area_map *m, va_t start, va_t new_start, va_t new_end);
 
-/* A hole of `size` bytes in [low, high), aligned. 0: none. */
-va_t area_lowest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size, u32 align);
+/* A hole of `size` bytes in [low, high), aligned to a power of two. 0: none. */
+va_t area_lowest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size,
+		     u32 align);
 va_t area_highest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size,
 		      u32 align);
 
-/* Frees the map's own memory. */
+/* Removes every area and frees the map's own memory. */
 void area_map_clear(struct engine *e, struct area_map *m);
+
+/* Recounts a map: NULL, or what is wrong with it. */
+const char *area_map_check(struct engine *e, struct area_map *m);
 
 #endif

@@ -14,23 +14,31 @@
 struct kmap_entry {
 	pfn_t pfn;
 	va_t va;
-	u32 atomic; /* 1: made by kmap_atomic */
-	u32 slot;   /* 0: lowmem, no slot; else slot + 1 */
+	u16 atomic;  /* 1: made by kmap_atomic */
+	u16 counted; /* 1: a use of the frame is counted (see use.h) */
+	u32 slot;    /* 0: lowmem, no slot; else slot + 1 */
 };
 
-enum { KMAP_STACK_ENTRIES = 32 };
+enum {
+	KMAP_STACK_ENTRIES = 32,
+	/* Of the entries and of the slots, what ops may fill. As in Linux, 15 mappings
+	 * that need a slot fit. */
+	KMAP_OP_ENTRIES = KMAP_STACK_ENTRIES - 4,
+	KMAP_OP_SLOTS = KMAP_LOCAL_SLOTS - 1,
+};
 
 struct kmap_stack {
-	u32 depth;	   /* entries */
-	u32 slots;	   /* of them, with a slot: at most KMAP_LOCAL_SLOTS - 1 */
-	u32 atomic;	   /* of them, atomic: > 0 forbids sleeping and moving */
+	u32 depth;  /* entries */
+	u32 slots;  /* of them, with a slot: at most KMAP_OP_SLOTS, outside of an op */
+	u32 atomic; /* of them, atomic: > 0 forbids sleeping and moving */
 	u32 reserved0;
 	struct kmap_entry entry[KMAP_STACK_ENTRIES];
 };
 
 /* For the engine's own work (clearing and copying frames): push and pop on the
- * CPU's current stack without the ops' checks. Never fails: one slot beyond the
- * ops' limit is kept for it. Lowmem frames give their direct-map address. */
+ * CPU's current stack without the ops' checks. Never fails, four deep: when the
+ * slots are used up, one of a lower entry is borrowed and given back, which the
+ * one who holds it cannot see. Lowmem frames give their direct-map address. */
 va_t kmap_temporary(struct engine *e, u32 cpu, pfn_t pfn);
 void kunmap_temporary(struct engine *e, u32 cpu, va_t va);
 

@@ -11,23 +11,27 @@
 
 #include "../engine.h"
 
-#define PTE_PRESENT 0x001ULL
-#define PTE_WRITE 0x002ULL
-#define PTE_USER 0x004ULL
-#define PTE_PWT 0x008ULL
-#define PTE_PCD 0x010ULL
+/* What a kernel page's entry has beside its frame: Linux's PAGE_KERNEL with accessed
+ * and dirty set from the beginning. NX is dropped where there is none. */
+#define PTE_KERNEL_BITS (PTE_PRESENT | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_GLOBAL | PTE_NX)
+
+#define PTE_PRESENT  0x001ULL
+#define PTE_WRITE    0x002ULL
+#define PTE_USER     0x004ULL
+#define PTE_PWT	     0x008ULL
+#define PTE_PCD	     0x010ULL
 #define PTE_ACCESSED 0x020ULL
-#define PTE_DIRTY 0x040ULL
-#define PTE_LARGE 0x080ULL /* in a directory entry */
-#define PTE_GLOBAL 0x100ULL
+#define PTE_DIRTY    0x040ULL
+#define PTE_LARGE    0x080ULL /* in a directory entry */
+#define PTE_GLOBAL   0x100ULL
 /* Software: the frame is not this table's to free (shared zero page, pinned I/O). */
 #define PTE_SPECIAL 0x200ULL
 /* Software, only without PTE_PRESENT: a page that is there, but that its VMA lets
  * nobody touch (PROT_NONE). The bit is Linux's choice, PTE_GLOBAL's place. Such an
  * entry counts as an entry: it is found by pgtable_next() and keeps its table. */
 #define PTE_PROTNONE 0x100ULL
-#define PTE_NX (1ULL << 63) /* dropped without PAE */
-#define PTE_FRAME 0x0000000ffffff000ULL
+#define PTE_NX	     (1ULL << 63) /* dropped without PAE */
+#define PTE_FRAME    0x0000000ffffff000ULL
 
 static inline pfn_t pte_pfn(u64 pte)
 {
@@ -37,6 +41,13 @@ static inline pfn_t pte_pfn(u64 pte)
 static inline u64 pte_make(pfn_t pfn, u64 bits)
 {
 	return ((u64)pfn << PAGE_SHIFT) | bits;
+}
+
+/* Bits of a kernel mapping with the protection UPROT_*: readable always. */
+static inline u64 pte_of_prot(u32 prot)
+{
+	return PTE_PRESENT | PTE_ACCESSED | PTE_GLOBAL |
+	       (prot & UPROT_WRITE ? PTE_WRITE | PTE_DIRTY : 0) | (prot & UPROT_EXEC ? 0 : PTE_NX);
 }
 
 /* The events' form of an entry's bits: low twelve, and NX in bit 31. */
@@ -68,7 +79,7 @@ u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va);
 u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window);
 
 /* Frees the user-half tables of [start, end) that have no entry left. Returns how
- * many. */
+ * many. A CPU may remember a directory entry, so the caller's flush comes after. */
 u32 pgtable_prune(struct engine *e, pfn_t pgd, va_t start, va_t end);
 
 /* Next PTE of the user half that is not 0 (present, or PTE_PROTNONE) at or after
@@ -85,10 +96,18 @@ u32 pgtable_walk(struct engine *e, pfn_t pgd, va_t va, struct pgtable_step step[
  * and addresses are aligned. Frames of tables come from memblock. A status. */
 u32 pgtable_boot(struct engine *e);
 
-/* Flushes TLBs of the CPUs in the mask and says why (FLUSH_*). nr_pages 0: all. */
+/* The guest's window and its device page, which only boot maps. */
+bool pgtable_has_host_window(const struct engine *e);
+bool pgtable_in_host_window(const struct engine *e, va_t va);
+
+/* Flushes TLBs of the CPUs in the mask and says why (FLUSH_*). nr_pages 0: all,
+ * and so are more than 33, as in Linux. */
 void tlb_flush(struct engine *e, u32 cpus, va_t va, u32 nr_pages, u32 why);
 /* Mask of every CPU of the machine. */
 u32 tlb_all_cpus(const struct engine *e);
+
+/* Is the frame a page table, of boot or of later? */
+bool pgtable_is_table(struct engine *e, pfn_t pfn);
 
 /* Digest: if the frame is a page table, clears in this copy of it the bits that a
  * CPU may set in its own time (accessed and dirty), so that both back ends agree. */

@@ -1,1 +1,416 @@
-/* pkmap.c - to be written. */
+/*
+ * pkmap.c - the kmap window: slots, who holds them, and who sleeps for one.
+ *
+ *          kmap                 kunmap of the last user
+ *   0 ------------> 2, 3, ... ------------------------> 1
+ *   ^ free            in use          kmap of the       | mapped, without users
+ *   |                      ^-------- same frame --------|
+ *   +--------------- flush, when the search wraps ------+
+ *
+ * Invariants:
+ *  1. A slot's count is 1 + the sum of its holders' counts, or 0 or 1 with none. It
+ *     maps pfn[slot], whose descriptor names it, unless it is 0.
+ *  2. `used` is the number of counts above 1.
+ *  3. While anyone sleeps, every slot is in use, and not every holder sleeps.
+ *  4. A holder is a task, or 0: the kernel's own contexts, and tasks that are gone.
+ *
+ * The search is that of Linux's map_new_virtual(): it goes on from where the last
+ * one ended, flushes when it comes to slot 0, gives up after a whole window, and so
+ * leaves `last` at the end. Linux wakes every sleeper at a kunmap and leaves who
+ * comes first to the scheduler; here it is who came first, and those for whom
+ * nothing is left sleep on. Anyone may kunmap, as there.
+ */
+#include "pkmap.h"
+
+#include "../event.h"
+#include "../frames/slab.h"
+#include "../ops.h"
+#include "pgtable.h"
+#include "use.h"
+
+#define NO_SLOT 0xffffffffu
+
+static struct pkmap_state *pkmap(struct engine *e)
+{
+	return &e->st->map.pkmap;
+}
+
+static u32 nr_slots(const struct engine *e)
+{
+	return e->st->layout.pkmap_slots;
+}
+
+static va_t slot_va(const struct engine *e, u32 slot)
+{
+	return e->st->layout.pkmap_start + (slot << PAGE_SHIFT);
+}
+
+/* ---- holders ---- */
+
+/* The holder of this task in a slot's list; NULL: none. */
+static struct pkmap_holder *holder_of(struct engine *e, u32 slot, u32 task)
+{
+	for (ref_t ref = pkmap(e)->holders[slot]; ref;) {
+		struct pkmap_holder *h = at(e, ref);
+
+		if (h->task == task)
+			return h;
+		ref = h->next;
+	}
+	return NULL;
+}
+
+static void count_holding(struct engine *e, u32 task, u32 by)
+{
+	if (task)
+		task_find(e, task)->holdings += by;
+}
+
+static u32 hold(struct engine *e, u32 slot, u32 task)
+{
+	struct pkmap_holder *h = holder_of(e, slot, task);
+	ref_t *link = &pkmap(e)->holders[slot];
+
+	if (!h) {
+		ref_t ref = slab_alloc(e, SLAB_HOLDER);
+
+		if (!ref)
+			return STATUS_NO_MEMORY;
+		while (*link)
+			link = &((struct pkmap_holder *)at(e, *link))->next;
+		*link = ref;
+		h = at(e, ref);
+		h->task = task;
+	}
+	h->count++;
+	count_holding(e, task, 1);
+	return STATUS_OK;
+}
+
+static void holder_drop(struct engine *e, u32 slot, struct pkmap_holder *gone)
+{
+	ref_t *link = &pkmap(e)->holders[slot], ref = ref_of(e, gone);
+
+	while (*link != ref)
+		link = &((struct pkmap_holder *)at(e, *link))->next;
+	*link = gone->next;
+	slab_free(e, SLAB_HOLDER, ref);
+}
+
+/* Takes one use back: the caller's own if it has one, else that of who has been
+ * holding longest. */
+static void release(struct engine *e, u32 slot, u32 task)
+{
+	struct pkmap_holder *h = holder_of(e, slot, task);
+
+	if (!h)
+		h = at(e, pkmap(e)->holders[slot]);
+	count_holding(e, h->task, (u32)-1);
+	if (!--h->count)
+		holder_drop(e, slot, h);
+}
+
+/* ---- slots ---- */
+
+static void flush(struct engine *e)
+{
+	struct pkmap_state *pk = pkmap(e);
+	u32 freed = 0;
+
+	for (u32 slot = 0; slot < nr_slots(e); slot++) {
+		if (pk->count[slot] != 1)
+			continue;
+		pgtable_clear(e, 0, slot_va(e, slot), WINDOW_PKMAP);
+		page_of(e, pk->pfn[slot])->slot = 0;
+		pk->pfn[slot] = 0;
+		pk->count[slot] = 0;
+		freed++;
+	}
+	pk->flushes++;
+	event_pkmap_flush(e, freed, pk->used);
+	if (freed)
+		tlb_flush(e, tlb_all_cpus(e), slot_va(e, 0), nr_slots(e), FLUSH_PKMAP);
+}
+
+/* Finds a free slot. NO_SLOT: all are in use. */
+static u32 search(struct engine *e)
+{
+	struct pkmap_state *pk = pkmap(e);
+
+	for (u32 left = nr_slots(e); left; left--) {
+		pk->last = (pk->last + 1) & (nr_slots(e) - 1);
+		if (!pk->last) {
+			flush(e);
+			left = nr_slots(e); /* a whole window from here, once */
+		}
+		if (!pk->count[pk->last])
+			return pk->last;
+	}
+	return NO_SLOT;
+}
+
+/* Maps a HIGHMEM frame for a task, or adds a use. OK, NO_SPACE or NO_MEMORY. */
+static u32 take(struct engine *e, pfn_t pfn, u32 task, u32 *ret_slot)
+{
+	struct pkmap_state *pk = pkmap(e);
+	struct page *page = page_of(e, pfn);
+	u32 slot = page->slot ? page->slot - 1 : search(e);
+
+	if (slot == NO_SLOT)
+		return STATUS_NO_SPACE;
+	if (hold(e, slot, task) != STATUS_OK)
+		return STATUS_NO_MEMORY;
+	if (!pk->count[slot]) {
+		/* The table is boot's: setting cannot fail. */
+		pgtable_set(e, 0, slot_va(e, slot), pte_make(pfn, PTE_KERNEL_BITS), WINDOW_PKMAP);
+		pk->pfn[slot] = pfn;
+		pk->count[slot] = 1;
+		page->slot = slot + 1;
+	}
+	pk->used += pk->count[slot]++ == 1;
+	frame_use(e, pfn);
+	*ret_slot = slot;
+	return STATUS_OK;
+}
+
+/* ---- sleepers ---- */
+
+static u32 park(struct engine *e, struct task *t, pfn_t pfn)
+{
+	struct pkmap_state *pk = pkmap(e);
+
+	t->parked_op = e->op_no;
+	t->parked_owner = e->op_owner;
+	t->parked_pfn = pfn;
+	t->sleeper_prev = pk->sleeper_last;
+	t->sleeper_next = 0;
+	if (pk->sleeper_last)
+		task_find(e, pk->sleeper_last)->sleeper_next = t->number;
+	else
+		pk->sleeper_first = t->number;
+	pk->sleeper_last = t->number;
+	pk->nr_sleepers++;
+	frame_use(e, pfn); /* so that it is there when its turn comes */
+	event_park(e, t->number, pfn, pk->nr_sleepers);
+	return STATUS_PARKED;
+}
+
+static void unlink_sleeper(struct engine *e, struct task *t)
+{
+	struct pkmap_state *pk = pkmap(e);
+
+	if (t->sleeper_prev)
+		task_find(e, t->sleeper_prev)->sleeper_next = t->sleeper_next;
+	else
+		pk->sleeper_first = t->sleeper_next;
+	if (t->sleeper_next)
+		task_find(e, t->sleeper_next)->sleeper_prev = t->sleeper_prev;
+	else
+		pk->sleeper_last = t->sleeper_prev;
+	pk->nr_sleepers--;
+}
+
+/* Ends a task's sleep. `slot` counts when the status is OK. */
+static void wake(struct engine *e, struct task *t, u32 status, u32 slot)
+{
+	struct engine_completion done = {.op = t->parked_op, .status = status, .task = t->number};
+	pfn_t pfn = t->parked_pfn;
+
+	if (status == STATUS_OK) {
+		done.values[0] = slot_va(e, slot);
+		done.values[1] = slot;
+	}
+	unlink_sleeper(e, t);
+	t->parked_op = 0;
+	t->parked_owner = 0;
+	t->parked_pfn = 0;
+	t->sleeper_next = t->sleeper_prev = 0;
+	frame_unuse(e, pfn);
+	event_wake(e, t->number, done.op, status);
+	port_complete(e, &done);
+}
+
+/* A slot has lost its last user: whoever can go on does, first come, first served. */
+static void serve_sleepers(struct engine *e)
+{
+	struct pkmap_state *pk = pkmap(e);
+	u32 next;
+
+	for (u32 number = pk->sleeper_first; number; number = next) {
+		struct task *t = task_find(e, number);
+		u32 slot = 0;
+
+		next = t->sleeper_next;
+		if (pk->used == nr_slots(e) && !page_of(e, t->parked_pfn)->slot)
+			continue;
+		wake(e, t, take(e, t->parked_pfn, number, &slot), slot);
+	}
+	/* Those who sleep on have searched the whole window in vain. */
+	if (pk->nr_sleepers)
+		pk->last = nr_slots(e) - 1;
+}
+
+/* Does every use of the window belong to a sleeper, or to `t` that is about to
+ * become one? */
+static bool is_deadlock(struct engine *e, const struct task *t)
+{
+	const struct pkmap_state *pk = pkmap(e);
+	u32 uses = 0, asleep = t ? t->holdings : 0;
+
+	for (u32 slot = 0; slot < nr_slots(e); slot++)
+		uses += pk->count[slot] > 1 ? pk->count[slot] - 1 : 0;
+	for (u32 number = pk->sleeper_first; number;) {
+		const struct task *sleeper = task_find(e, number);
+
+		asleep += sleeper->holdings;
+		number = sleeper->sleeper_next;
+	}
+	return uses == asleep;
+}
+
+static void put_word(struct engine_result *res, u32 word)
+{
+	__builtin_memcpy(res->data + res->data_len, &word, sizeof word);
+	res->data_len += (u32)sizeof word;
+}
+
+/* Who holds what, slot by slot, as far as a payload reaches. */
+static void tell_holders(struct engine *e, struct engine_result *res)
+{
+	const struct pkmap_state *pk = pkmap(e);
+
+	for (u32 slot = 0; slot < nr_slots(e); slot++) {
+		for (ref_t ref = pk->holders[slot]; ref;) {
+			const struct pkmap_holder *h = at(e, ref);
+
+			if (res->data_len + 2 * sizeof(u32) > ENGINE_MAX_DATA)
+				return;
+			put_word(res, h->task);
+			put_word(res, pk->pfn[slot]);
+			ref = h->next;
+		}
+	}
+}
+
+/* A kunmap can leave sleepers alone with the window, without making room in it. The
+ * newest of them that holds anything gives up, and can undo what it holds. */
+static void break_deadlock(struct engine *e)
+{
+	struct pkmap_state *pk = pkmap(e);
+
+	if (!pk->nr_sleepers || !is_deadlock(e, NULL))
+		return;
+	for (u32 number = pk->sleeper_last; number;) {
+		struct task *t = task_find(e, number);
+
+		if (t->holdings) {
+			event_deadlock(e, number, t->parked_pfn, pk->nr_sleepers);
+			wake(e, t, STATUS_DEADLOCK, 0);
+			return;
+		}
+		number = t->sleeper_prev;
+	}
+}
+
+void pkmap_task_exit(struct engine *e, struct task *t)
+{
+	if (t->parked_op)
+		wake(e, t, STATUS_WITHDRAWN, 0);
+	for (u32 slot = 0; t->holdings && slot < nr_slots(e); slot++) {
+		struct pkmap_holder *h = holder_of(e, slot, t->number);
+		struct pkmap_holder *nobody = holder_of(e, slot, 0);
+
+		if (!h)
+			continue;
+		t->holdings -= h->count;
+		if (nobody) {
+			nobody->count += h->count;
+			holder_drop(e, slot, h);
+		} else {
+			h->task = 0;
+		}
+	}
+}
+
+/* ---- the ops ---- */
+
+static u32 sleep_for(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	pfn_t pfn = (pfn_t)op->args[0];
+	struct task *t;
+
+	if (!op->task)
+		return STATUS_NO_SPACE;
+	t = task_find(e, op->task);
+	if (t->kmap.atomic) {
+		event_atomic_violation(e, op->task, op->cpu, ATOMIC_SLEEP);
+		return STATUS_ATOMIC;
+	}
+	if (is_deadlock(e, t)) {
+		event_deadlock(e, op->task, pfn, pkmap(e)->nr_sleepers + 1);
+		tell_holders(e, res);
+		return STATUS_DEADLOCK;
+	}
+	return park(e, t, pfn);
+}
+
+u32 op_kmap(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	pfn_t pfn = (pfn_t)op->args[0];
+	u32 slot, status = frame_mappable(e, pfn);
+
+	if (status != STATUS_OK)
+		return status;
+	if (is_lowmem(e, pfn)) {
+		res->values[0] = frame_ref(e, pfn);
+		res->values[1] = NO_SLOT;
+		return STATUS_OK;
+	}
+	status = take(e, pfn, op->task, &slot);
+	if (status == STATUS_NO_SPACE)
+		return sleep_for(e, op, res);
+	if (status == STATUS_OK) {
+		res->values[0] = slot_va(e, slot);
+		res->values[1] = slot;
+	}
+	return status;
+}
+
+u32 op_kunmap(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	struct pkmap_state *pk = pkmap(e);
+	pfn_t pfn = (pfn_t)op->args[0];
+	u32 slot, status = frame_mappable(e, pfn);
+
+	(void)res;
+	if (status != STATUS_OK || is_lowmem(e, pfn))
+		return status;
+	slot = page_of(e, pfn)->slot - 1; /* NO_SLOT for none */
+	if (slot == NO_SLOT || pk->count[slot] < 2)
+		return STATUS_NOT_FOUND;
+	release(e, slot, op->task);
+	pk->count[slot]--;
+	frame_unuse(e, pfn);
+	if (pk->count[slot] == 1) {
+		pk->used--;
+		serve_sleepers(e);
+	} else {
+		break_deadlock(e);
+	}
+	return STATUS_OK;
+}
+
+u32 op_withdraw(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	(void)res;
+	for (u32 number = pkmap(e)->sleeper_first; number;) {
+		struct task *t = task_find(e, number);
+
+		if (t->parked_op == op->args[0]) {
+			wake(e, t, STATUS_WITHDRAWN, 0);
+			return STATUS_OK;
+		}
+		number = t->sleeper_next;
+	}
+	return STATUS_NOT_FOUND;
+}

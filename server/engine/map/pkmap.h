@@ -14,10 +14,18 @@ struct task;
 
 enum { PKMAP_MAX_SLOTS = 1024 };
 
+/* One of those who hold a slot (SLAB_HOLDER), in the order in which they came. */
+struct pkmap_holder {
+	ref_t next;
+	u32 task;  /* 0: a CPU's own context, or a task that is gone */
+	u32 count; /* uses, at least 1 */
+	u32 reserved0;
+};
+
 struct pkmap_state {
-	u32 last;	       /* slot given out last; the search begins after it */
-	u32 flushes;	       /* times the window wrapped */
-	u32 used;	       /* slots with count > 1 */
+	u32 last;    /* slot given out last; the search begins after it */
+	u32 flushes; /* times the window wrapped */
+	u32 used;    /* slots with count > 1 */
 	u32 nr_sleepers;
 	u32 sleeper_first, sleeper_last; /* task numbers, in the order of arrival */
 	u32 count[PKMAP_MAX_SLOTS];
