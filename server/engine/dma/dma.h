@@ -19,9 +19,6 @@ struct dma_state {
 	struct number_table handles; /* of struct dma_mapping, see dma.c */
 };
 
-/* At boot: the cache of mappings. */
-void dma_boot(struct engine *e);
-
 /* Calls fn with the head of the block that each mapping keeps, once a mapping, in
  * order of handle. */
 void dma_for_each_use(struct engine *e, void (*fn)(struct engine *e, pfn_t head, void *arg),

@@ -63,6 +63,8 @@ static inline u32 pte_bits(u64 pte)
 pfn_t pgd_alloc(struct engine *e);
 /* Frees a pgd whose user half is empty, with the tables that are left in it. */
 void pgd_free(struct engine *e, pfn_t pgd);
+/* Frames of an mm's own tables, the pgd included. */
+u32 pgtable_count(struct engine *e, pfn_t pgd);
 
 /* The entry that maps va: a PTE, or a directory entry with PTE_LARGE. 0: none. */
 u64 pgtable_get(struct engine *e, pfn_t pgd, va_t va);

@@ -40,22 +40,21 @@ struct task {
 };
 
 struct cpu {
-	u32 current;   /* task number; 0: its own context */
-	pfn_t pgd;     /* tables it runs on; 0: the kernel's */
+	u32 current;		/* task number; 0: its own context */
+	pfn_t pgd;		/* tables it runs on; 0: the kernel's */
 	struct kmap_stack kmap; /* of task 0 here */
 };
 
 struct user_state {
-	struct number_table tasks; /* of struct task */
+	struct number_table tasks; /* of struct task; task_at() walks them */
 	struct cpu cpu[ENGINE_MAX_CPUS];
 };
 
-/* At boot: the caches of tasks, address spaces and files. Every CPU runs on the
- * kernel's tables, in its own context. */
-void user_boot(struct engine *e);
-
 /* NULL: no such task. */
 struct task *task_find(struct engine *e, u32 number);
+
+/* The i-th task in order of number; i < user.tasks.nr. */
+struct task *task_at(const struct engine *e, u32 i);
 
 /* The kmap stack of `task` on `cpu` (the CPU's own for task 0). The op's rules
  * have been checked: a task other than 0 is current there. */

@@ -1,0 +1,103 @@
+/*
+ * access.c - Access: bytes through the MMU, page by page, as a CPU would move them.
+ *
+ * The port makes each access as the task's CPU; when it faults, the handler has its
+ * turn and the access is made again. The pages that went through before one that
+ * cannot stay done: this is the one op that may do a part of its work.
+ *
+ * A kernel access to a user address is what get_user() and copy_to_user() do, so a
+ * fault there is handled like the user's own. One to any other address must not
+ * fault: that is an oops.
+ */
+#include "../event.h"
+#include "../map/vmalloc.h"
+#include "../ops.h"
+#include "fault.h"
+
+/* One for a page that is absent, one for write protection, one spurious: a fourth
+ * fault on one page means that the tables and the CPU do not agree. */
+enum { MAX_FAULTS_A_PAGE = 4 };
+
+/* What stopped an access. */
+struct stop {
+	u32 status;
+	u32 code;
+	va_t va;
+};
+
+/* The fault that the port has just reported: can it go on? */
+static bool handle(struct engine *e, const struct engine_op *op, const struct port_access *a,
+		   struct stop *stop)
+{
+	struct fault f = {.va = a->ret_fault_va, .code = a->ret_error_code};
+	bool user_address = f.va < e->st->layout.task_size;
+
+	*stop = (struct stop){STATUS_FAULT, f.code, f.va};
+	if (!a->user && (!user_address || !op->task)) {
+		event_oops(e, f.va, f.code);
+		return false;
+	}
+	stop->status = fault_handle(e, task_find(e, op->task), &f);
+	return stop->status == STATUS_OK;
+}
+
+/* One access within a page, with its faults. */
+static bool access_page(struct engine *e, const struct engine_op *op, struct port_access *a,
+			u32 *faults, struct stop *stop)
+{
+	for (u32 tries = 0; !port_access(e, op->cpu, a); tries++) {
+		ENGINE_ASSERT(e, tries < MAX_FAULTS_A_PAGE);
+		++*faults;
+		if (!handle(e, op, a, stop))
+			return false;
+	}
+	return true;
+}
+
+/* What a write writes, at its full length: the pattern over and over. */
+static void repeat(const u8 *pattern, u32 pattern_len, u8 *to, u32 length)
+{
+	for (u32 i = 0; i < length; i += pattern_len) {
+		u32 rest = length - i;
+
+		__builtin_memcpy(to + i, pattern, rest < pattern_len ? rest : pattern_len);
+	}
+}
+
+u32 op_access(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	va_t va = (va_t)op->args[0];
+	u32 length = op->args[1] ? (u32)op->args[1] : op->data_len;
+	u32 mode = (u32)op->args[2], done = 0, faults = 0;
+	bool user = op->args[3] == PRIVILEGE_USER;
+	struct stop stop = {STATUS_OK, 0, 0};
+
+	if (user && !op->task)
+		return STATUS_NOT_OWNER;
+	if (!length || length - 1 > 0xffffffffu - va)
+		return STATUS_INVALID;
+	if (mode == ACCESS_WRITE) {
+		if (!op->data_len || op->data_len > length)
+			return STATUS_INVALID;
+		repeat(op->data, op->data_len, res->data, length);
+	}
+	vmap_before_access(e, op->cpu, va, length);
+	while (done < length) {
+		u32 chunk = PAGE_SIZE - (va + done) % PAGE_SIZE;
+		struct port_access a = {.va = va + done, .mode = mode, .user = user};
+
+		a.length = chunk < length - done ? chunk : length - done;
+		a.bytes = res->data + done;
+		if (!access_page(e, op, &a, &faults, &stop))
+			break;
+		done += a.length;
+	}
+	res->data_len = mode == ACCESS_WRITE ? 0 : done;
+	res->values[0] = done;
+	res->values[1] = faults;
+	if (stop.status == STATUS_FAULT) {
+		res->values[2] = stop.code;
+		res->values[3] = stop.va;
+	}
+	return stop.status;
+}
