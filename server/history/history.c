@@ -1,1 +1,448 @@
-/* history.c - to be written. */
+/*
+ * history.c - opening, closing and keeping the file in order.
+ *
+ * Invariants:
+ *  1. One process at a time has the lock file (flock, so it ends with the process).
+ *     It is a file beside the history, because closing any descriptor of the
+ *     history itself would drop SQLite's own locks.
+ *  2. One connection writes and checkpoints. SQLite before 3.51.3 can corrupt a WAL
+ *     that several connections checkpoint, so automatic checkpoints and those on
+ *     close are off everywhere, and readers are opened read-only. There is no mmap.
+ *  3. A checkpoint never happens inside a commit: history_idle() makes it, after the
+ *     turn's replies.
+ *  4. The WAL stays below its limit. From a half of it no query is begun, from
+ *     three quarters ours are cut off; a foreign reader cannot be, and at the limit
+ *     ops are refused with its name.
+ *
+ * Not modelled: a foreign writer. It can only wait for us and we, for a second, for
+ * it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "history_priv.h"
+
+enum {
+	/* For a foreign writer, and while a reader recovers the WAL. */
+	BUSY_TIMEOUT_MS = 1000,
+	WRITER_CACHE_KIB = 65536,
+	READER_CACHE_KIB = 8192,
+	CHECKPOINT_BYTES = 32 << 20,
+	WAL_KEEP_BYTES = 64 << 20, /* what a WAL that starts again is cut down to */
+	DEADLINE_TICK_MS = 50,
+};
+
+static const uint64_t idle_ns = UINT64_C(1000000000);
+static const uint64_t disk_check_ns = UINT64_C(50000000);
+
+/* ---- errors ---- */
+
+int history_map_error(sqlite3 *db, int rc, const char *doing, char *err, size_t err_size)
+{
+	int system_error = db ? sqlite3_system_errno(db) : 0;
+
+	snprintf(err, err_size, "%s: %s%s%s", doing, db ? sqlite3_errmsg(db) : sqlite3_errstr(rc),
+		 system_error ? ": " : "", system_error ? strerror(system_error) : "");
+	switch (rc & 0xff) {
+	case SQLITE_FULL: return HISTORY_FULL;
+	case SQLITE_CORRUPT: return HISTORY_CORRUPT;
+	case SQLITE_NOTADB: return HISTORY_CORRUPT;
+	case SQLITE_INTERRUPT: return HISTORY_ABORTED;
+	case SQLITE_IOERR:
+		if (system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG)
+			return HISTORY_FULL;
+		return HISTORY_IO;
+	default: return HISTORY_IO;
+	}
+}
+
+/* ---- opening ---- */
+
+static int take_lock(struct history *h, char *err, size_t err_size)
+{
+	char *path = sqlite3_mprintf("%s.lock", h->path);
+	char pid[24] = "";
+	int error = HISTORY_OK;
+
+	h->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (h->lock_fd < 0) {
+		snprintf(err, err_size, "%s: %s", path, strerror(errno));
+		error = HISTORY_IO;
+	} else if (flock(h->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		ssize_t n = read(h->lock_fd, pid, sizeof(pid) - 1);
+
+		pid[n > 0 ? n : 0] = '\0';
+		pid[strcspn(pid, "\n")] = '\0';
+		snprintf(err, err_size, "%s: another daemon (process %s) has this history", path,
+			 pid[0] ? pid : "unknown");
+		error = HISTORY_LOCKED;
+	} else {
+		/* For the message above only; flock is what counts. */
+		int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+
+		if (ftruncate(h->lock_fd, 0) < 0 || pwrite(h->lock_fd, pid, (size_t)n, 0) < 0) {
+			snprintf(err, err_size, "%s: %s", path, strerror(errno));
+			error = errno == ENOSPC ? HISTORY_FULL : HISTORY_IO;
+		}
+	}
+	sqlite3_free(path);
+	return error;
+}
+
+static int wal_hook(void *arg, sqlite3 *db, const char *schema, int pages)
+{
+	struct history *h = arg;
+
+	(void)db;
+	(void)schema;
+	/* Fewer frames than there were: the WAL has begun anew. */
+	if ((uint64_t)pages < h->wal_pages)
+		h->wal_done = 0;
+	h->wal_pages = (uint64_t)pages;
+	return SQLITE_OK;
+}
+
+/* Opens the file for writing, with the mode that history.h promises. */
+static int open_writer(struct history *h, char *err, size_t err_size)
+{
+	int fd = open(h->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int rc;
+
+	if (fd < 0) {
+		snprintf(err, err_size, "%s: %s", h->path, strerror(errno));
+		return HISTORY_IO;
+	}
+	close(fd); /* SQLite has no lock to lose yet */
+	rc = sqlite3_open_v2(h->path, &h->writer,
+			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
+			     NULL);
+	if (rc != SQLITE_OK)
+		return history_map_error(h->writer, rc, h->path, err, err_size);
+	sqlite3_busy_timeout(h->writer, BUSY_TIMEOUT_MS);
+	sqlite3_db_config(h->writer, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	return HISTORY_OK;
+}
+
+static int configure_writer(struct history *h, char *err, size_t err_size)
+{
+	char *sql = sqlite3_mprintf(
+	    "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s; PRAGMA wal_autocheckpoint = 0;"
+	    "PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -%d;"
+	    "PRAGMA journal_size_limit = %d; PRAGMA foreign_keys = OFF",
+	    h->options.sync == HISTORY_SYNC_FULL ? "FULL" : "NORMAL", WRITER_CACHE_KIB,
+	    WAL_KEEP_BYTES);
+	int rc = sqlite3_exec(h->writer, sql, NULL, NULL, NULL);
+
+	sqlite3_free(sql);
+	if (rc != SQLITE_OK)
+		return history_map_error(h->writer, rc, "setting the file up", err, err_size);
+	sqlite3_wal_hook(h->writer, wal_hook, h);
+	return HISTORY_OK;
+}
+
+int history_open_reader(const struct history *h, sqlite3 **ret, char *err, size_t err_size)
+{
+	sqlite3 *db = NULL;
+	int rc = sqlite3_open_v2(
+	    h->path, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
+	    NULL);
+	char sql[64];
+	int error;
+
+	if (rc == SQLITE_OK) {
+		sqlite3_busy_timeout(db, BUSY_TIMEOUT_MS);
+		sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+		sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+		snprintf(sql, sizeof(sql), "PRAGMA mmap_size = 0; PRAGMA cache_size = -%d",
+			 READER_CACHE_KIB);
+		rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+	}
+	if (rc == SQLITE_OK) {
+		*ret = db;
+		return HISTORY_OK;
+	}
+	error = history_map_error(db, rc, "opening the history to read", err, err_size);
+	sqlite3_close(db);
+	return error;
+}
+
+static void deadline_tick(uv_timer_t *timer)
+{
+	query_check_deadlines(timer->data);
+}
+
+static int open_timer(struct history *h)
+{
+	if (!h->options.loop)
+		return HISTORY_OK; /* a tool that only writes or replays */
+	h->deadline_timer = calloc(1, sizeof(*h->deadline_timer));
+	if (!h->deadline_timer)
+		return HISTORY_IO;
+	uv_timer_init(h->options.loop, h->deadline_timer);
+	h->deadline_timer->data = h;
+	uv_timer_start(h->deadline_timer, deadline_tick, DEADLINE_TICK_MS, DEADLINE_TICK_MS);
+	uv_unref((uv_handle_t *)h->deadline_timer);
+	return HISTORY_OK;
+}
+
+static int open_file(struct history *h, char *err, size_t err_size)
+{
+	bool fresh = false;
+	int error = open_writer(h, err, err_size);
+
+	if (!error)
+		error = schema_recognise(h->writer, &fresh, err, err_size);
+	if (!error && fresh)
+		error = schema_create(h->writer, err, err_size);
+	if (!error)
+		error = configure_writer(h, err, err_size);
+	if (!error)
+		error = schema_refresh(h->writer, err, err_size);
+	if (!error)
+		error = history_open_reader(h, &h->reader, err, err_size);
+	if (!error)
+		error = replay_load(h, err, err_size);
+	if (!error)
+		error = journal_open(h, err, err_size);
+	return error;
+}
+
+static void release(struct history *h)
+{
+	journal_close(h);
+	sqlite3_finalize(h->payload);
+	sqlite3_close(h->reader);
+	sqlite3_close(h->writer);
+	if (h->lock_fd >= 0)
+		close(h->lock_fd); /* gives the lock back; the file stays, or two could have it */
+	sqlite3_free(h->path);
+	sqlite3_free(h->wal_path);
+	sqlite3_free(h->shm_path);
+	free(h->scratch);
+	free(h->ends);
+	free(h);
+}
+
+int history_open(const struct history_options *options, struct history **ret, char *err,
+		 size_t err_size)
+{
+	struct history *h = calloc(1, sizeof(*h));
+	int error = HISTORY_OK;
+
+	if (!h) {
+		snprintf(err, err_size, "no memory");
+		return HISTORY_IO;
+	}
+	h->lock_fd = -1;
+	h->options = *options;
+	h->path = sqlite3_mprintf("%s", options->path);
+	h->wal_path = sqlite3_mprintf("%s-wal", options->path);
+	h->shm_path = sqlite3_mprintf("%s-shm", options->path);
+	h->options.path = h->path;
+	if (!h->options.disk_reserve_bytes)
+		h->options.disk_reserve_bytes = UINT64_C(64) << 20;
+	if (!h->options.wal_limit_bytes)
+		h->options.wal_limit_bytes = UINT64_C(256) << 20;
+	if (!h->options.query_timeout_ms)
+		h->options.query_timeout_ms = 10000;
+	if (!h->options.query_row_limit)
+		h->options.query_row_limit = 1000000;
+	if (!h->path || !h->wal_path || !h->shm_path) {
+		snprintf(err, err_size, "no memory");
+		error = HISTORY_IO;
+	}
+	if (!error)
+		error = take_lock(h, err, err_size);
+	if (!error)
+		error = open_file(h, err, err_size);
+	if (!error && open_timer(h)) {
+		snprintf(err, err_size, "no memory");
+		error = HISTORY_IO;
+	}
+	if (error) {
+		release(h);
+		return error;
+	}
+	*ret = h;
+	return HISTORY_OK;
+}
+
+/* ---- the WAL ---- */
+
+uint64_t history_wal_bytes(const struct history *h)
+{
+	return h->wal_pages * HISTORY_PAGE_SIZE;
+}
+
+/* Copies what it can into the file. A failure (a full disk) loses nothing: the WAL
+ * still has it. */
+static void checkpoint(struct history *h)
+{
+	int pages = 0, done = 0;
+
+	if (sqlite3_wal_checkpoint_v2(h->writer, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &done) ==
+	    SQLITE_OK)
+		h->wal_done = done > 0 ? (uint64_t)done : 0;
+}
+
+/* Empties the WAL if no reader uses it now. Does not wait. */
+static bool truncate_wal(struct history *h)
+{
+	int rc;
+
+	sqlite3_busy_timeout(h->writer, 0);
+	rc = sqlite3_wal_checkpoint_v2(h->writer, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+	sqlite3_busy_timeout(h->writer, BUSY_TIMEOUT_MS);
+	if (rc != SQLITE_OK)
+		return false;
+	h->wal_pages = h->wal_done = 0;
+	return true;
+}
+
+static uint64_t checkpoint_bytes(const struct history *h)
+{
+	uint64_t quarter = h->options.wal_limit_bytes / 4;
+
+	return quarter < CHECKPOINT_BYTES ? quarter : CHECKPOINT_BYTES;
+}
+
+void history_idle(struct history *h)
+{
+	uint64_t behind = (h->wal_pages - h->wal_done) * HISTORY_PAGE_SIZE;
+	bool idle = uv_hrtime() - h->last_commit_ns >= idle_ns;
+
+	if (h->journal.in_transaction)
+		return;
+	if (behind >= checkpoint_bytes(h) || (idle && behind > 0))
+		checkpoint(h);
+	if (history_wal_bytes(h) * 4 >= h->options.wal_limit_bytes * 3)
+		query_stop_all(h, HISTORY_WAL);
+	query_pump(h);
+}
+
+/* Names the processes, other than this one, that hold a lock of the WAL's readers.
+ * /proc/locks rather than F_GETLK: opening and closing the -shm file here would
+ * drop SQLite's own locks on it. */
+static void name_foreign_readers(const struct history *h, char *names, size_t size)
+{
+	FILE *locks = fopen("/proc/locks", "re");
+	struct stat st;
+	char line[256], comm[64];
+	size_t used = 0;
+
+	names[0] = '\0';
+	if (locks && stat(h->shm_path, &st) == 0) {
+		while (fgets(line, sizeof(line), locks) && used < size) {
+			unsigned long inode;
+			int pid;
+			char path[64];
+			FILE *f;
+
+			/* "1: POSIX  ADVISORY  READ 4242 fe:00:1051 123 123" */
+			if (sscanf(line, "%*u: %*s %*s %*s %d %*x:%*x:%lu", &pid, &inode) != 2 ||
+			    inode != st.st_ino || pid == getpid() || pid <= 0)
+				continue;
+			snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+			f = fopen(path, "re");
+			if (!f || !fgets(comm, sizeof(comm), f))
+				snprintf(comm, sizeof(comm), "?");
+			if (f)
+				fclose(f);
+			comm[strcspn(comm, "\n")] = '\0';
+			used += (size_t)snprintf(names + used, size - used, "%s%d (%s)",
+						 used ? ", " : "", pid, comm);
+		}
+	}
+	if (locks)
+		fclose(locks);
+}
+
+static int wal_ready(struct history *h, char *err, size_t err_size)
+{
+	uint64_t now = uv_hrtime();
+	char names[128];
+
+	if (history_wal_bytes(h) < h->options.wal_limit_bytes)
+		return HISTORY_OK;
+	if (now - h->last_truncate_ns >= disk_check_ns) {
+		h->last_truncate_ns = now;
+		query_stop_all(h, HISTORY_WAL);
+		if (truncate_wal(h))
+			return HISTORY_OK;
+	}
+	name_foreign_readers(h, names, sizeof(names));
+	snprintf(err, err_size,
+		 "%s has reached its limit of %llu bytes: a reader holds it%s%s; end that reader",
+		 h->wal_path, (unsigned long long)h->options.wal_limit_bytes,
+		 names[0] ? ", process " : "", names);
+	return HISTORY_WAL;
+}
+
+static int disk_ready(struct history *h, char *err, size_t err_size)
+{
+	uint64_t now = uv_hrtime();
+
+	if (!h->last_disk_check_ns || now - h->last_disk_check_ns >= disk_check_ns) {
+		struct statvfs fs;
+
+		h->last_disk_check_ns = now;
+		h->disk_state = HISTORY_OK;
+		if (statvfs(h->path, &fs) == 0) {
+			h->disk_free = (uint64_t)fs.f_bavail * fs.f_frsize;
+			if (h->disk_free < h->options.disk_reserve_bytes)
+				h->disk_state = HISTORY_FULL;
+		}
+	}
+	if (h->disk_state)
+		snprintf(err, err_size, "%s: %llu bytes are free, the reserve is %llu", h->path,
+			 (unsigned long long)h->disk_free,
+			 (unsigned long long)h->options.disk_reserve_bytes);
+	return h->disk_state;
+}
+
+int history_ready(struct history *h, char *err, size_t err_size)
+{
+	int error = disk_ready(h, err, err_size);
+
+	return error ? error : wal_ready(h, err, err_size);
+}
+
+/* ---- closing ---- */
+
+static void timer_closed(uv_handle_t *timer)
+{
+	((struct history *)timer->data)->deadline_timer = NULL;
+	free(timer);
+}
+
+void history_close(struct history *h)
+{
+	char err[HISTORY_ERROR_LENGTH];
+
+	if (!h)
+		return;
+	h->closing = true;
+	/* A turn that was not committed was not acknowledged either: that it fails now
+	 * is no one's loss. */
+	history_commit(h, err, sizeof(err));
+	query_stop_all(h, HISTORY_ABORTED);
+	tail_stop_all(h);
+	if (h->deadline_timer)
+		uv_close((uv_handle_t *)h->deadline_timer, timer_closed);
+	while (h->nr_queries || h->nr_tails || h->deadline_timer)
+		uv_run(h->options.loop, UV_RUN_ONCE);
+	/* The reader first: the checkpoint is then alone with the WAL. */
+	sqlite3_finalize(h->payload);
+	h->payload = NULL;
+	sqlite3_close(h->reader);
+	h->reader = NULL;
+	truncate_wal(h);
+	release(h);
+}

@@ -33,16 +33,17 @@ struct history_options {
 
 enum history_error {
 	HISTORY_OK = 0,
-	HISTORY_FOREIGN = -1,	/* the file is not ours */
-	HISTORY_NEWER = -2,	/* of a newer schema */
-	HISTORY_LOCKED = -3,	/* another daemon has it */
-	HISTORY_FULL = -4,	/* disk full, or below the reserve */
-	HISTORY_WAL = -5,	/* a foreign reader holds the WAL at its limit */
-	HISTORY_IO = -6,	/* anything else; see the message */
+	HISTORY_FOREIGN = -1, /* the file is not ours */
+	HISTORY_NEWER = -2,   /* of a newer schema */
+	HISTORY_LOCKED = -3,  /* another daemon has it */
+	HISTORY_FULL = -4,    /* disk full, or below the reserve */
+	HISTORY_WAL = -5,     /* a foreign reader holds the WAL at its limit */
+	HISTORY_IO = -6,      /* anything else; see the message */
 	HISTORY_CORRUPT = -7,
-	HISTORY_ABORTED = -8,	/* cancelled, or stopped by a callback */
+	HISTORY_ABORTED = -8, /* cancelled, or stopped by a callback */
 	HISTORY_TIMEOUT = -9,
-	HISTORY_SQL = -10,	/* the statement is wrong or not allowed */
+	HISTORY_SQL = -10,  /* the statement is wrong or not allowed */
+	HISTORY_BUSY = -11, /* as many queries or tails run as may */
 };
 
 /* Opens or makes a history. On failure `err` says what to do. Takes the lock file. */
@@ -111,6 +112,10 @@ int history_machines(struct history *h, bool (*fn)(void *arg, const struct histo
 int history_owners(struct history *h, uint64_t machine,
 		   bool (*fn)(void *arg, uint32_t number, const char *label), void *arg);
 
+/* Where a machine, ended or not, was forked from, and at which op of that machine;
+ * both 0 when it was not. */
+int history_lineage(struct history *h, uint64_t machine, uint64_t *ret_from, uint64_t *ret_at_op);
+
 /* Ops of a machine from `from_op` to `to_op` (0: the last), in order, without
  * events. Ops recorded LOST are given too; whoever replays skips them. */
 int history_replay(struct history *h, uint64_t machine, uint64_t from_op, uint64_t to_op,
@@ -136,9 +141,9 @@ struct history_query_options {
 	const char *sql;
 	const struct history_value *parameters;
 	unsigned nr_parameters;
-	uint64_t row_limit;   /* 0: the history's */
-	uint32_t timeout_ms;  /* 0: the history's */
-	size_t page_bytes;    /* 0: 1 MiB */
+	uint64_t row_limit;  /* 0: the history's */
+	uint32_t timeout_ms; /* 0: the history's */
+	size_t page_bytes;   /* 0: 1 MiB */
 	void *user;
 	/* Once, before the first page. */
 	void (*columns)(void *user, unsigned nr, const char *const names[],
@@ -164,9 +169,9 @@ struct history_tail;
 struct history_tail_options {
 	uint64_t machine;
 	uint64_t after_op;
-	bool from_start;      /* else, with after_op 0, from now on */
-	uint64_t op_mask[2];  /* bit per op code; both 0: all */
-	uint64_t event_mask;  /* bit per kind; 0: all */
+	bool from_start;     /* else, with after_op 0, from now on */
+	uint64_t op_mask[2]; /* bit per op code; both 0: all */
+	uint64_t event_mask; /* bit per kind; 0: all */
 	bool no_follow;
 	void *user;
 	/* Up to some hundred records; the tail waits for history_tail_continue(). */

@@ -1,1 +1,677 @@
-/* journal.c - to be written. */
+/*
+ * journal.c - from records to one transaction.
+ *
+ * history_append() copies a record into arrays; history_commit() moves each array
+ * into its table with one INSERT ... SELECT from an eponymous virtual table that
+ * reads it, all within one transaction. Rare rows (machines, owners, clients) are
+ * written as they come: the first of them opens the turn's transaction.
+ *
+ * Invariants:
+ *  1. A turn is in the file whole or not at all: whatever fails rolls the
+ *     transaction back and empties the arrays.
+ *  2. An error before the commit (no memory, a record that fits no key) is kept and
+ *     makes the commit fail; history_append() itself cannot.
+ *  3. Event ids are dense in the order of commits: next_event moves only when a
+ *     commit has succeeded.
+ *
+ * Not modelled: a turn that is larger than memory. The machine bounds what one op
+ * may do, and the turn what it executes; if memory ends all the same, (2) holds.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "history_priv.h"
+
+enum {
+	/* Arrays above this many bytes are given back after a turn. */
+	KEEP_BYTES = 32 << 20,
+};
+
+/* ---- the arrays ---- */
+
+static void journal_fail(struct history *h, int error, const char *why)
+{
+	if (h->journal.error)
+		return;
+	h->journal.error = error;
+	snprintf(h->journal.why, sizeof(h->journal.why), "%s", why);
+}
+
+/* Room for `more` rows of `size` bytes; NULL and a failed turn without memory. */
+static void *grow(struct history *h, struct growing *g, size_t more, size_t size)
+{
+	if (g->nr + more > g->max) {
+		size_t max = g->max ? g->max * 2 : 256;
+		void *rows;
+
+		while (max < g->nr + more)
+			max *= 2;
+		rows = realloc(g->rows, max * size);
+		if (!rows) {
+			journal_fail(h, HISTORY_IO, "no memory for the turn's records");
+			return NULL;
+		}
+		g->rows = rows;
+		g->max = max;
+	}
+	g->nr += more;
+	return (char *)g->rows + (g->nr - more) * size;
+}
+
+static void empty(struct growing *g, size_t size)
+{
+	if (g->max * size > KEEP_BYTES) {
+		free(g->rows);
+		*g = (struct growing){0};
+	}
+	g->nr = 0;
+}
+
+static void journal_forget(struct journal *j)
+{
+	empty(&j->ops, sizeof(struct pending_op));
+	empty(&j->events, sizeof(struct engine_event));
+	empty(&j->payloads, sizeof(struct pending_payload));
+	empty(&j->completions, sizeof(struct pending_completion));
+	empty(&j->bytes, 1);
+	j->in_transaction = false;
+	j->error = HISTORY_OK;
+}
+
+bool journal_pending(const struct history *h)
+{
+	const struct journal *j = &h->journal;
+
+	return j->ops.nr || j->completions.nr || j->in_transaction || j->error;
+}
+
+/* ---- the virtual tables ---- */
+
+/* What a virtual table reads: which array, and how SQLite should see it. */
+struct source {
+	sqlite3_module module; /* first: xConnect finds the source by it */
+	const char *name, *declaration;
+	size_t array; /* offset in struct journal */
+};
+
+struct pending_table {
+	sqlite3_vtab base;
+	const struct journal *journal;
+	size_t array;
+};
+
+struct pending_cursor {
+	sqlite3_vtab_cursor base;
+	const struct journal *journal;
+	const char *rows;
+	size_t at, nr;
+};
+
+struct connection {
+	const struct source *source;
+	const struct journal *journal;
+};
+
+static int pending_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
+			   sqlite3_vtab **ret, char **err)
+{
+	const struct connection *c = aux;
+	struct pending_table *t;
+	int rc = sqlite3_declare_vtab(db, c->source->declaration);
+
+	(void)argc;
+	(void)argv;
+	(void)err;
+	if (rc != SQLITE_OK)
+		return rc;
+	/* Nothing but the journal's own statements may look at it. */
+	sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return SQLITE_NOMEM;
+	t->journal = c->journal;
+	t->array = c->source->array;
+	*ret = &t->base;
+	return SQLITE_OK;
+}
+
+static int pending_disconnect(sqlite3_vtab *table)
+{
+	free(table);
+	return SQLITE_OK;
+}
+
+static int pending_best_index(sqlite3_vtab *table, sqlite3_index_info *info)
+{
+	(void)table;
+	info->estimatedCost = 1000;
+	info->estimatedRows = 1000;
+	return SQLITE_OK;
+}
+
+static int pending_open(sqlite3_vtab *table, sqlite3_vtab_cursor **ret)
+{
+	struct pending_cursor *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return SQLITE_NOMEM;
+	c->journal = ((struct pending_table *)table)->journal;
+	*ret = &c->base;
+	return SQLITE_OK;
+}
+
+static int pending_close(sqlite3_vtab_cursor *cursor)
+{
+	free(cursor);
+	return SQLITE_OK;
+}
+
+static int pending_filter(sqlite3_vtab_cursor *cursor, int number, const char *string, int argc,
+			  sqlite3_value **argv)
+{
+	struct pending_cursor *c = (struct pending_cursor *)cursor;
+	size_t array = ((struct pending_table *)cursor->pVtab)->array;
+	const struct growing *g = (const struct growing *)((const char *)c->journal + array);
+
+	(void)number;
+	(void)string;
+	(void)argc;
+	(void)argv;
+	c->rows = g->rows;
+	c->nr = g->nr;
+	c->at = 0;
+	return SQLITE_OK;
+}
+
+static int pending_next(sqlite3_vtab_cursor *cursor)
+{
+	((struct pending_cursor *)cursor)->at++;
+	return SQLITE_OK;
+}
+
+static int pending_eof(sqlite3_vtab_cursor *cursor)
+{
+	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
+
+	return c->at >= c->nr;
+}
+
+static int pending_rowid(sqlite3_vtab_cursor *cursor, sqlite3_int64 *ret)
+{
+	*ret = (sqlite3_int64)((const struct pending_cursor *)cursor)->at;
+	return SQLITE_OK;
+}
+
+static int op_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
+{
+	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
+	const struct pending_op *op = (const struct pending_op *)c->rows + c->at;
+
+	/* A column without a result is NULL: outside the index of tokens. */
+	if ((i == COL_TOKEN || i == COL_SEQUENCE) && !op->column[COL_TOKEN])
+		return SQLITE_OK;
+	sqlite3_result_int64(out, op->column[i]);
+	return SQLITE_OK;
+}
+
+static int event_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
+{
+	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
+	const struct engine_event *e = (const struct engine_event *)c->rows + c->at;
+
+	if (i >= 2)
+		sqlite3_result_int64(out, e->w[i - 2]);
+	else if (i == 1)
+		sqlite3_result_int64(out, e->kind);
+	else
+		sqlite3_result_int64(out, (sqlite3_int64)(c->journal->next_event + c->at));
+	return SQLITE_OK;
+}
+
+static int payload_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
+{
+	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
+	const struct pending_payload *p = (const struct pending_payload *)c->rows + c->at;
+
+	if (i == 0)
+		sqlite3_result_int64(out, p->key);
+	else
+		sqlite3_result_blob(out, (const char *)c->journal->bytes.rows + p->offset,
+				    (int)p->length, SQLITE_STATIC);
+	return SQLITE_OK;
+}
+
+static int completion_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
+{
+	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
+	const struct pending_completion *p = (const struct pending_completion *)c->rows + c->at;
+	const int64_t fixed[] = {p->key, (int64_t)p->woken_by, p->time_ns, p->c.status, p->c.task};
+	const int nr_fixed = sizeof(fixed) / sizeof(fixed[0]);
+
+	sqlite3_result_int64(out, i < nr_fixed ? fixed[i] : (int64_t)p->c.values[i - nr_fixed]);
+	return SQLITE_OK;
+}
+
+#define MODULE(column)                                                                             \
+	{                                                                                          \
+		.iVersion = 0, .xConnect = pending_connect, .xBestIndex = pending_best_index,      \
+		.xDisconnect = pending_disconnect, .xOpen = pending_open, .xClose = pending_close, \
+		.xFilter = pending_filter, .xNext = pending_next, .xEof = pending_eof,             \
+		.xColumn = (column), .xRowid = pending_rowid,                                      \
+	}
+
+static const struct source sources[] = {
+    {MODULE(op_column), "pending_ops", "CREATE TABLE x(" OP_COLUMN_LIST ")",
+     offsetof(struct journal, ops)},
+    {MODULE(event_column), "pending_events", "CREATE TABLE x(id, kind, w0, w1, w2, w3, w4, w5)",
+     offsetof(struct journal, events)},
+    {MODULE(payload_column), "pending_payloads", "CREATE TABLE x(key, data)",
+     offsetof(struct journal, payloads)},
+    {MODULE(completion_column), "pending_completions",
+     "CREATE TABLE x(key, woken_by, time_ns, status, task, v0, v1, v2, v3)",
+     offsetof(struct journal, completions)},
+};
+
+/* In the order of the table; ended_ns, the eighth, comes later. */
+#define INSERT_MACHINE \
+	"INSERT INTO machines VALUES(?,?,?,?,?,?,?, NULL, ?,?,?,?,?,?,?,?,?,?,?,?,?,?, ?,?)"
+
+static const char *const statement_sql[NR_STATEMENTS] = {
+    [ST_BEGIN] = "BEGIN IMMEDIATE",
+    [ST_COMMIT] = "COMMIT",
+    [ST_ROLLBACK] = "ROLLBACK",
+    [ST_INSERT_OPS] = "INSERT INTO ops SELECT * FROM pending_ops",
+    [ST_INSERT_EVENTS] = "INSERT INTO events SELECT * FROM pending_events",
+    [ST_INSERT_PAYLOADS] = "INSERT INTO payloads SELECT * FROM pending_payloads",
+    [ST_INSERT_COMPLETIONS] = "INSERT INTO completions SELECT * FROM pending_completions",
+    [ST_INSERT_MACHINE] = INSERT_MACHINE,
+    [ST_END_MACHINE] = "UPDATE machines SET ended_ns = ?2 WHERE id = ?1",
+    [ST_LOWER_DETAIL] = "UPDATE machines SET least_detail = min(least_detail, ?2) WHERE id = ?1",
+    [ST_INSERT_OWNER] = "INSERT INTO owners VALUES(?,?,?)",
+    [ST_INSERT_CLIENT] = "INSERT INTO clients VALUES(?,?,?)",
+};
+
+int journal_open(struct history *h, char *err, size_t err_size)
+{
+	int rc = SQLITE_OK;
+
+	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]) && rc == SQLITE_OK; i++) {
+		struct connection *c = malloc(sizeof(*c));
+
+		if (!c) {
+			rc = SQLITE_NOMEM;
+			break;
+		}
+		*c = (struct connection){&sources[i], &h->journal};
+		rc = sqlite3_create_module_v2(h->writer, sources[i].name, &sources[i].module, c,
+					      free);
+	}
+	for (size_t i = 0; i < NR_STATEMENTS && rc == SQLITE_OK; i++)
+		rc = sqlite3_prepare_v3(h->writer, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
+					&h->statements[i], NULL);
+	if (rc != SQLITE_OK)
+		return history_map_error(h->writer, rc, "preparing the journal", err, err_size);
+	return HISTORY_OK;
+}
+
+void journal_close(struct history *h)
+{
+	struct journal *j = &h->journal;
+
+	for (size_t i = 0; i < NR_STATEMENTS; i++)
+		sqlite3_finalize(h->statements[i]);
+	free(j->ops.rows);
+	free(j->events.rows);
+	free(j->payloads.rows);
+	free(j->completions.rows);
+	free(j->bytes.rows);
+}
+
+/* Runs a statement that gives no rows. */
+static int step(struct history *h, enum history_statement which)
+{
+	sqlite3_stmt *st = h->statements[which];
+	int rc = sqlite3_step(st);
+
+	sqlite3_reset(st);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* ---- rare rows ---- */
+
+/* The statement of a rare row, in a transaction; NULL when the turn has failed. */
+static sqlite3_stmt *rare_begin(struct history *h, enum history_statement which)
+{
+	int rc;
+
+	if (h->journal.error)
+		return NULL;
+	if (!h->journal.in_transaction) {
+		rc = step(h, ST_BEGIN);
+		if (rc != SQLITE_OK) {
+			h->journal.error =
+			    history_map_error(h->writer, rc, "beginning a transaction",
+					      h->journal.why, sizeof(h->journal.why));
+			return NULL;
+		}
+		h->journal.in_transaction = true;
+	}
+	return h->statements[which];
+}
+
+static void rare_end(struct history *h, enum history_statement which)
+{
+	int rc = step(h, which);
+
+	sqlite3_clear_bindings(h->statements[which]);
+	if (rc != SQLITE_OK && !h->journal.error)
+		h->journal.error = history_map_error(h->writer, rc, "writing the record",
+						     h->journal.why, sizeof(h->journal.why));
+}
+
+/* The firmware's map and the reserved ranges as JSON; the caller frees it. */
+static char *json_of_e820(const struct engine_config *config)
+{
+	sqlite3_str *s = sqlite3_str_new(NULL);
+
+	sqlite3_str_appendchar(s, 1, '[');
+	for (uint32_t i = 0; i < config->nr_e820; i++) {
+		const struct engine_e820 *e = &config->e820[i];
+
+		sqlite3_str_appendf(s, "%s{\"start\":%lld,\"size\":%lld,\"type\":%u}", i ? "," : "",
+				    (long long)e->start, (long long)e->size, e->type);
+	}
+	sqlite3_str_appendchar(s, 1, ']');
+	return sqlite3_str_finish(s);
+}
+
+static char *json_of_reserved(const struct engine_config *config)
+{
+	sqlite3_str *s = sqlite3_str_new(NULL);
+
+	sqlite3_str_appendchar(s, 1, '[');
+	for (uint32_t i = 0; i < config->nr_reserved; i++) {
+		const struct engine_range *r = &config->reserved[i];
+
+		sqlite3_str_appendf(s, "%s{\"start\":%lld,\"size\":%lld}", i ? "," : "",
+				    (long long)r->start, (long long)r->size);
+	}
+	sqlite3_str_appendchar(s, 1, ']');
+	return sqlite3_str_finish(s);
+}
+
+bool history_reserve_machine(struct history *h, uint64_t machine)
+{
+	size_t nr = h->nr_ends ? h->nr_ends : 64;
+	uint64_t *ends;
+
+	if (machine < h->nr_ends)
+		return true;
+	while (nr <= machine)
+		nr *= 2;
+	ends = realloc(h->ends, nr * sizeof(*ends));
+	if (!ends)
+		return false;
+	memset(ends + h->nr_ends, 0, (nr - h->nr_ends) * sizeof(*ends));
+	h->ends = ends;
+	h->nr_ends = nr;
+	return true;
+}
+
+uint64_t history_add_machine(struct history *h, const char *name, const char *backend,
+			     const struct engine_config *config, uint64_t forked_from,
+			     uint64_t forked_at_op, bool frozen, int64_t time_ns)
+{
+	uint32_t detail = config->detail ? config->detail : DETAIL_ALL;
+	uint64_t id = h->next_machine;
+	sqlite3_stmt *st;
+	int at = 1;
+
+	if (id > KEY_MACHINE_MAX) {
+		journal_fail(h, HISTORY_FULL,
+			     "this history has had all the machines it can have; "
+			     "begin a new one");
+		return 0;
+	}
+	if (!history_reserve_machine(h, id)) {
+		journal_fail(h, HISTORY_IO, "no memory for another machine");
+		return 0;
+	}
+	st = rare_begin(h, ST_INSERT_MACHINE);
+	if (!st)
+		return 0;
+	h->next_machine++;
+	const int64_t before[] = {(int64_t)forked_from, (int64_t)forked_at_op, frozen, time_ns};
+	const int64_t after[] = {detail,
+				 config->preset,
+				 config->flags,
+				 config->page_offset,
+				 config->vmalloc_bytes,
+				 config->cpus,
+				 config->user_fallback,
+				 config->detail,
+				 config->late_pages,
+				 (int64_t)config->ram,
+				 (int64_t)config->mem,
+				 (int64_t)config->highmem,
+				 (int64_t)config->kernelcore,
+				 (int64_t)config->movablecore};
+
+	sqlite3_bind_int64(st, at++, (int64_t)id);
+	sqlite3_bind_text(st, at++, name, -1, SQLITE_TRANSIENT);
+	sqlite3_bind_text(st, at++, backend, -1, SQLITE_TRANSIENT);
+	for (size_t i = 0; i < sizeof(before) / sizeof(before[0]); i++)
+		sqlite3_bind_int64(st, at++, before[i]);
+	for (size_t i = 0; i < sizeof(after) / sizeof(after[0]); i++)
+		sqlite3_bind_int64(st, at++, after[i]);
+	sqlite3_bind_text(st, at++, json_of_e820(config), -1, sqlite3_free);
+	sqlite3_bind_text(st, at++, json_of_reserved(config), -1, sqlite3_free);
+	rare_end(h, ST_INSERT_MACHINE);
+	return id;
+}
+
+void history_end_machine(struct history *h, uint64_t machine, int64_t time_ns)
+{
+	sqlite3_stmt *st = rare_begin(h, ST_END_MACHINE);
+
+	if (!st)
+		return;
+	sqlite3_bind_int64(st, 1, (int64_t)machine);
+	sqlite3_bind_int64(st, 2, time_ns);
+	rare_end(h, ST_END_MACHINE);
+}
+
+static void lower_detail(struct history *h, uint64_t machine, uint64_t detail)
+{
+	sqlite3_stmt *st = rare_begin(h, ST_LOWER_DETAIL);
+
+	if (!st)
+		return;
+	sqlite3_bind_int64(st, 1, (int64_t)machine);
+	sqlite3_bind_int64(st, 2, (int64_t)detail);
+	rare_end(h, ST_LOWER_DETAIL);
+}
+
+void history_add_owner(struct history *h, uint64_t machine, uint32_t number, const char *label)
+{
+	sqlite3_stmt *st = rare_begin(h, ST_INSERT_OWNER);
+
+	if (!st)
+		return;
+	sqlite3_bind_int64(st, 1, (int64_t)machine);
+	sqlite3_bind_int64(st, 2, number);
+	sqlite3_bind_text(st, 3, label, -1, SQLITE_TRANSIENT);
+	rare_end(h, ST_INSERT_OWNER);
+}
+
+uint64_t history_add_client(struct history *h, const char *address, int64_t time_ns)
+{
+	sqlite3_stmt *st = rare_begin(h, ST_INSERT_CLIENT);
+	uint64_t id = h->next_client;
+
+	if (!st)
+		return 0;
+	h->next_client++;
+	sqlite3_bind_int64(st, 1, (int64_t)id);
+	sqlite3_bind_text(st, 2, address, -1, SQLITE_TRANSIENT);
+	sqlite3_bind_int64(st, 3, time_ns);
+	rare_end(h, ST_INSERT_CLIENT);
+	return id;
+}
+
+/* ---- ops and their events ---- */
+
+uint64_t history_hash(const uint8_t *bytes, size_t length)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+	return hash;
+}
+
+/* Copies events; returns the bits of their kinds. */
+static uint64_t append_events(struct history *h, const struct engine_event *events, uint32_t nr)
+{
+	uint64_t kinds = 0;
+	struct engine_event *copy;
+
+	if (nr == 0)
+		return 0;
+	copy = grow(h, &h->journal.events, nr, sizeof(*copy));
+	if (!copy)
+		return 0;
+	memcpy(copy, events, nr * sizeof(*copy));
+	for (uint32_t i = 0; i < nr; i++)
+		kinds |= UINT64_C(1) << (events[i].kind & 63);
+	return kinds;
+}
+
+static void append_payload(struct history *h, int64_t key, const uint8_t *data, uint32_t length)
+{
+	struct pending_payload *p;
+	size_t offset = h->journal.bytes.nr;
+	uint8_t *copy;
+
+	if (length == 0)
+		return;
+	copy = grow(h, &h->journal.bytes, length, 1);
+	if (!copy)
+		return;
+	memcpy(copy, data, length);
+	p = grow(h, &h->journal.payloads, 1, sizeof(*p));
+	if (p)
+		*p = (struct pending_payload){key, offset, length};
+}
+
+void history_append(struct history *h, const struct history_record *r)
+{
+	uint64_t first_event = h->journal.next_event + h->journal.events.nr, kinds;
+	int64_t key = key_of(r->machine, r->op);
+	struct pending_op *op;
+	int64_t *c;
+
+	if (r->machine == 0 || r->machine >= h->next_machine || r->op > KEY_OP_MASK) {
+		journal_fail(h, HISTORY_IO,
+			     "an op of a machine that was never made, or the machine "
+			     "has had all the ops it can have");
+		return;
+	}
+	op = grow(h, &h->journal.ops, 1, sizeof(*op));
+	if (!op)
+		return;
+	kinds = append_events(h, r->events, r->nr_events);
+	append_payload(h, key, r->data, r->data_len);
+	c = op->column;
+	c[COL_KEY] = key;
+	c[COL_CODE] = r->code;
+	c[COL_CPU] = r->cpu;
+	c[COL_TASK] = r->task;
+	c[COL_OWNER] = r->owner;
+	c[COL_STATUS] = r->status;
+	c[COL_TIME_NS] = r->time_ns;
+	c[COL_LATENCY_NS] = (int64_t)r->latency_ns;
+	c[COL_CLIENT] = (int64_t)r->client;
+	c[COL_TOKEN] = (int64_t)r->token;
+	c[COL_SEQUENCE] = (int64_t)r->sequence;
+	memcpy(&c[COL_A0], r->args, sizeof(r->args));
+	memcpy(&c[COL_V0], r->values, sizeof(r->values));
+	c[COL_DATA_LEN] = r->data_len;
+	c[COL_RESULT_LEN] = r->result_len;
+	c[COL_RESULT_HASH] =
+	    r->result_len ? (int64_t)history_hash(r->result_data, r->result_len) : 0;
+	c[COL_FIRST_EVENT] = (int64_t)first_event;
+	c[COL_NR_EVENTS] = r->nr_events;
+	c[COL_KINDS] = (int64_t)kinds;
+	if (r->code == OP_SET_POLICY && r->status == STATUS_OK && r->args[2] != DETAIL_UNCHANGED)
+		lower_detail(h, r->machine, r->args[2]);
+}
+
+void history_append_completion(struct history *h, uint64_t machine, uint64_t woken_by,
+			       const struct engine_completion *c, int64_t time_ns)
+{
+	struct pending_completion *p = grow(h, &h->journal.completions, 1, sizeof(*p));
+
+	if (p)
+		*p = (struct pending_completion){key_of(machine, c->op), woken_by, time_ns, *c};
+}
+
+/* ---- the commit ---- */
+
+static int insert_pending(struct history *h)
+{
+	const struct journal *j = &h->journal;
+	int rc = j->in_transaction ? SQLITE_OK : step(h, ST_BEGIN);
+
+	if (rc == SQLITE_OK && j->ops.nr)
+		rc = step(h, ST_INSERT_OPS);
+	if (rc == SQLITE_OK && j->events.nr)
+		rc = step(h, ST_INSERT_EVENTS);
+	if (rc == SQLITE_OK && j->payloads.nr)
+		rc = step(h, ST_INSERT_PAYLOADS);
+	if (rc == SQLITE_OK && j->completions.nr)
+		rc = step(h, ST_INSERT_COMPLETIONS);
+	return rc == SQLITE_OK ? step(h, ST_COMMIT) : rc;
+}
+
+static void note_ends(struct history *h)
+{
+	const struct pending_op *ops = h->journal.ops.rows;
+
+	for (size_t i = 0; i < h->journal.ops.nr; i++) {
+		uint64_t key = (uint64_t)ops[i].column[COL_KEY];
+
+		h->ends[key >> KEY_OP_BITS] = (key & KEY_OP_MASK) + 1;
+	}
+}
+
+int history_commit(struct history *h, char *err, size_t err_size)
+{
+	int error = h->journal.error, rc;
+
+	if (!journal_pending(h))
+		return HISTORY_OK;
+	if (error) {
+		snprintf(err, err_size, "%s", h->journal.why);
+	} else {
+		rc = insert_pending(h);
+		if (rc != SQLITE_OK)
+			error =
+			    history_map_error(h->writer, rc, "writing the record", err, err_size);
+	}
+	if (error) {
+		/* Some errors have rolled back already. */
+		if (!sqlite3_get_autocommit(h->writer))
+			step(h, ST_ROLLBACK);
+		/* The disk may be what is wrong: look again before the next turn. */
+		h->last_disk_check_ns = 0;
+	} else {
+		note_ends(h);
+		h->journal.next_event += h->journal.events.nr;
+		h->last_commit_ns = uv_hrtime();
+	}
+	journal_forget(&h->journal);
+	if (!error)
+		tail_notify(h);
+	return error;
+}

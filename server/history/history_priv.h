@@ -1,0 +1,193 @@
+/*
+ * history_priv.h - what the files of this room share. Nobody else includes it.
+ *
+ * Threads: the loop's thread owns everything in struct history and the connections
+ * `writer` and `reader`. A query or a tail has a connection of its own, which is
+ * used by one thread at a time: by the pool's while its work is queued, by nobody
+ * otherwise.
+ */
+#ifndef HISTORY_PRIV_H
+#define HISTORY_PRIV_H
+
+#include <sqlite3.h>
+
+#include "contract_tables.h"
+#include "history.h"
+
+enum {
+	HISTORY_APPLICATION_ID = 0x7a6f6e64, /* "zond" */
+	HISTORY_SCHEMA_VERSION = 1,
+	/* Measured with bench_journal: 8192 is within 3 % for batches of 128 rows and
+	 * more, and a third slower for commits of a single op. */
+	HISTORY_PAGE_SIZE = 4096,
+	HISTORY_ERROR_LENGTH = 256,
+	/* The key of an op is machine << KEY_OP_BITS | op, a positive 64-bit integer. */
+	KEY_OP_BITS = 40,
+	KEY_MACHINE_BITS = 63 - KEY_OP_BITS,
+};
+
+#define KEY_OP_MASK	((UINT64_C(1) << KEY_OP_BITS) - 1)
+#define KEY_MACHINE_MAX ((UINT64_C(1) << KEY_MACHINE_BITS) - 1)
+
+static inline int64_t key_of(uint64_t machine, uint64_t op)
+{
+	return (int64_t)(machine << KEY_OP_BITS | op);
+}
+
+/* Columns of the table ops, in the order of the schema. */
+enum op_column {
+	COL_KEY,
+	COL_CODE,
+	COL_CPU,
+	COL_TASK,
+	COL_OWNER,
+	COL_STATUS,
+	COL_TIME_NS,
+	COL_LATENCY_NS,
+	COL_CLIENT,
+	COL_TOKEN,
+	COL_SEQUENCE,
+	COL_A0,
+	COL_V0 = COL_A0 + OP_ARGS,
+	COL_DATA_LEN = COL_V0 + OP_VALUES,
+	COL_RESULT_LEN,
+	COL_RESULT_HASH,
+	COL_FIRST_EVENT,
+	COL_NR_EVENTS,
+	COL_KINDS,
+	OP_COLUMNS,
+};
+
+/* A row that waits for the commit: its columns as SQLite will store them. */
+struct pending_op {
+	int64_t column[OP_COLUMNS];
+};
+
+struct pending_payload {
+	int64_t key;
+	size_t offset; /* into journal.bytes */
+	uint32_t length;
+};
+
+struct pending_completion {
+	int64_t key;
+	uint64_t woken_by;
+	int64_t time_ns;
+	struct engine_completion c;
+};
+
+/* An array that grows by doubling and is emptied by setting nr to 0. */
+struct growing {
+	void *rows;
+	size_t nr, max;
+};
+
+struct journal {
+	struct growing ops, events, payloads, completions, bytes;
+	uint64_t next_event;		/* id of the first pending event */
+	bool in_transaction;		/* rare rows have been written already */
+	int error;			/* HISTORY_*: this turn cannot be committed, */
+	char why[HISTORY_ERROR_LENGTH]; /* because of this */
+};
+
+enum history_statement {
+	ST_BEGIN,
+	ST_COMMIT,
+	ST_ROLLBACK,
+	ST_INSERT_OPS,
+	ST_INSERT_EVENTS,
+	ST_INSERT_PAYLOADS,
+	ST_INSERT_COMPLETIONS,
+	ST_INSERT_MACHINE,
+	ST_END_MACHINE,
+	ST_LOWER_DETAIL,
+	ST_INSERT_OWNER,
+	ST_INSERT_CLIENT,
+	NR_STATEMENTS,
+};
+
+struct history {
+	struct history_options options; /* defaults filled in; path is ours */
+	char *path, *wal_path, *shm_path;
+	int lock_fd;
+	sqlite3 *writer; /* all writes, all checkpoints */
+	sqlite3 *reader; /* what is committed, for the loop's thread */
+	sqlite3_stmt *statements[NR_STATEMENTS];
+	sqlite3_stmt *payload; /* on reader */
+	struct journal journal;
+
+	uint64_t next_machine, next_client;
+	/* By machine id: one more than the last committed op; 0: nothing yet. */
+	uint64_t *ends;
+	size_t nr_ends;
+
+	uint64_t wal_pages;	     /* frames in the WAL */
+	uint64_t wal_done;	     /* of which checkpointed */
+	uint64_t last_commit_ns;     /* monotonic */
+	uint64_t last_disk_check_ns; /* monotonic */
+	uint64_t last_truncate_ns;   /* monotonic */
+	int disk_state;		     /* HISTORY_*, as of the last check */
+	uint64_t disk_free;
+
+	uint8_t *scratch; /* payload of history_find_token()'s answer */
+
+	struct history_query *queries;
+	unsigned nr_queries, nr_running;
+	struct history_tail *tails;
+	unsigned nr_tails;
+	uv_timer_t *deadline_timer;
+	bool closing;
+};
+
+/* Maps an SQLite error to ours and says what it was about. */
+int history_map_error(sqlite3 *db, int rc, const char *doing, char *err, size_t err_size);
+/* FNV-1a, 64 bits: what ops.result_hash holds of a result's data. */
+uint64_t history_hash(const uint8_t *bytes, size_t length);
+/* Frames in the WAL, in bytes. */
+uint64_t history_wal_bytes(const struct history *h);
+/* A read-only connection, for queries and tails. Any thread. */
+int history_open_reader(const struct history *h, sqlite3 **ret, char *err, size_t err_size);
+
+/* ---- schema.c ---- */
+
+/* Is the open file ours, and of this version? HISTORY_OK with *ret_fresh when it
+ * is empty. Reads only. */
+int schema_recognise(sqlite3 *db, bool *ret_fresh, char *err, size_t err_size);
+/* Makes the tables in an empty file. */
+int schema_create(sqlite3 *db, char *err, size_t err_size);
+/* Makes views and names anew when they are those of another contract. */
+int schema_refresh(sqlite3 *db, char *err, size_t err_size);
+
+/* ---- journal.c ---- */
+
+/* Registers the virtual tables and prepares the statements. */
+int journal_open(struct history *h, char *err, size_t err_size);
+void journal_close(struct history *h);
+bool journal_pending(const struct history *h);
+/* Room for a machine in `ends`. */
+bool history_reserve_machine(struct history *h, uint64_t machine);
+
+/* ---- replay.c ---- */
+
+/* Loads next_machine, next_client, next_event and ends. */
+int replay_load(struct history *h, char *err, size_t err_size);
+/* The columns of ops in the order of enum op_column, and one such row read. */
+#define OP_COLUMN_LIST                                                                        \
+	"key, code, cpu, task, owner, status, time_ns, latency_ns, client, token, sequence, " \
+	"a0, a1, a2, a3, a4, a5, v0, v1, v2, v3, data_len, result_len, result_hash, "         \
+	"first_event, nr_events, kinds"
+void replay_read_record(sqlite3_stmt *row, struct history_record *ret);
+
+/* ---- query.c, tail.c ---- */
+
+/* Starts queries that wait for a worker, unless the WAL is too long for another. */
+void query_pump(struct history *h);
+/* Ends every query with `error`. */
+void query_stop_all(struct history *h, int error);
+/* Ends queries whose time is over while nobody takes their pages. */
+void query_check_deadlines(struct history *h);
+/* Something was committed. */
+void tail_notify(struct history *h);
+void tail_stop_all(struct history *h);
+
+#endif
