@@ -22,9 +22,9 @@ struct sim_hooks {
 };
 
 enum sim_status {
-	SIM_DONE,   /* the op is done */
-	SIM_MORE,   /* it yielded: call sim_continue() */
-	SIM_LOST,   /* the engine met a broken invariant; sim_lost_reason() */
+	SIM_DONE, /* the op is done */
+	SIM_MORE, /* it yielded: call sim_continue() */
+	SIM_LOST, /* the engine met a broken invariant; sim_lost_reason() */
 };
 
 /* Makes RAM for the configuration and creates the machine in it. NULL with `why`. */
@@ -45,7 +45,17 @@ enum sim_status sim_continue(struct sim *s);
 /* What is in the event buffer now; empties it. */
 const struct engine_event *sim_take_events(struct sim *s, u32 *ret_nr);
 
+/* engine_check() and engine_inspect(), with a broken invariant met inside them as
+ * SIM_LOST would be: the first then returns the reason, the second STATUS_LOST. Whoever
+ * may not die with a machine calls these. */
+const char *sim_check(struct sim *s, struct engine_error *why);
+u32 sim_inspect(struct sim *s, u32 question, const u64 args[OP_ARGS], struct inspect_sink *sink);
+
+/* NULL: it is not lost. Once it is, only this, sim_take_events() and sim_free() work. */
 const char *sim_lost_reason(const struct sim *s);
+/* Accesses that a TLB entry served and the tables would not have: each one is a flush
+ * that the engine forgot. */
+u64 sim_stale_hits(const struct sim *s);
 u64 sim_resident_bytes(const struct sim *s);
 struct engine_digest sim_digest(struct sim *s);
 
