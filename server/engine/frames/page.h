@@ -29,11 +29,18 @@ struct page {
 _Static_assert(sizeof(struct page) == 32, "two to a cache line");
 
 /* flags: state in the low four bits (enum contract_frame_state, FRAME_FREE is 0),
- * order in the next four, then what frames/ needs. */
+ * order in the next four, then what frames/ needs. Of a frame that is no head all
+ * of them are 0. */
 enum {
 	PAGE_STATE_MASK = 0xf,
 	PAGE_ORDER_SHIFT = 4,
 	PAGE_ORDER_MASK = 0xf0,
+	/* Of a free or per-CPU block: the migratetype of the list it is on, or is to
+	 * go back to. It may differ from its pageblock's. */
+	PAGE_TYPE_SHIFT = 8,
+	PAGE_TYPE_MASK = 0x700,
+	/* First frame of a block: on a free list, on a per-CPU list, or allocated. */
+	PAGE_HEAD = 0x800,
 };
 
 static inline u32 page_state(const struct page *p)
@@ -44,6 +51,17 @@ static inline u32 page_state(const struct page *p)
 static inline u32 page_order(const struct page *p)
 {
 	return (p->flags & PAGE_ORDER_MASK) >> PAGE_ORDER_SHIFT;
+}
+
+static inline u32 page_type(const struct page *p)
+{
+	return (p->flags & PAGE_TYPE_MASK) >> PAGE_TYPE_SHIFT;
+}
+
+/* Flags of the head of a block. */
+static inline u32 page_head_flags(u32 state, u32 order, u32 type)
+{
+	return PAGE_HEAD | type << PAGE_TYPE_SHIFT | order << PAGE_ORDER_SHIFT | state;
 }
 
 /* An allocated frame's state may be changed from FRAME_ALLOCATED to what it is

@@ -1,1 +1,496 @@
-/* page_alloc.c - to be written. */
+/*
+ * page_alloc.c - from a gfp to a frame, and back.
+ *
+ * The way of a request, as in Linux: gfp gives a class (the highest zone it may use)
+ * and a migratetype. The zones are tried from the class down, never up: first
+ * against the LOW mark (plus the reserve that a lower zone keeps against requests of
+ * this class), then, with what the gfp entitles to, against MIN, then once more or
+ * without marks. A zone that may serve does so from its per-CPU list or its buddy.
+ *
+ * The slow path's flags are those of 6.3 and of later 6.1 stable kernels, which the
+ * recordings show; plain 6.1.0 differs.
+ *
+ * Invariants:
+ *  1 The head of an allocated block has flags page_head_flags(state, order, 0), the
+ *    other descriptors of the block have flags 0.
+ *  2 Nothing is freed that page_free_check() has not passed.
+ *
+ * Not modelled: reclaim, compaction, the OOM killer: a request that would wait for
+ * them fails. HIGHATOMIC pageblocks are for this reason never given back.
+ */
+#include "page_alloc.h"
+#include "../event.h"
+#include "../map/kmap_local.h"
+#include "../ops.h"
+#include "buddy.h"
+#include "pcp.h"
+
+enum {
+	GFP_ZONE_MASK = 0xf,
+	GFP_TYPE_SHIFT = 3, /* of __GFP_MOVABLE and __GFP_RECLAIMABLE */
+	GFP_TYPE_MASK = 3,
+	NO_CLASS = 0xff,
+	POISON = 0xaa,
+	ALL_ZONES = (1 << NR_ZONES) - 1,
+};
+
+/* What a request may do beyond a usual one. */
+enum alloc_flags {
+	ALLOC_MIN_RESERVE = 1, /* __GFP_HIGH: half of what the min mark keeps */
+	ALLOC_NON_BLOCK = 2,   /* cannot reclaim: with the above, a quarter of the rest too */
+	ALLOC_HIGHATOMIC = 4,  /* may use, and makes, HIGHATOMIC pageblocks */
+	ALLOC_NO_MARKS = 8,    /* __GFP_MEMALLOC: all there is */
+};
+
+struct request {
+	u32 gfp, order;
+	u32 class; /* highest zone, ZONE_* */
+	u32 type;  /* MIGRATE_* */
+	u32 zones; /* a bit for each zone it may use */
+	u32 mark;  /* MARK_* */
+	u32 flags; /* enum alloc_flags */
+};
+
+/* By __GFP_DMA (1), __GFP_HIGHMEM (2), DMA32 (4, no such zone here), __GFP_MOVABLE
+ * (8), which alone is no zone's name. */
+static const u8 class_of_gfp[GFP_ZONE_MASK + 1] = {
+    [0x0] = ZONE_NORMAL, [0x1] = ZONE_DMA, [0x2] = ZONE_HIGHMEM, [0x3] = NO_CLASS,
+    [0x4] = ZONE_NORMAL, [0x5] = NO_CLASS, [0x6] = NO_CLASS,	 [0x7] = NO_CLASS,
+    [0x8] = ZONE_NORMAL, [0x9] = ZONE_DMA, [0xa] = ZONE_MOVABLE, [0xb] = NO_CLASS,
+    [0xc] = ZONE_NORMAL, [0xd] = NO_CLASS, [0xe] = NO_CLASS,	 [0xf] = NO_CLASS,
+};
+
+/* Zones that user pages may come from. */
+static const u8 user_zones[] = {
+    [USER_FALLBACK_UNCHANGED] = ALL_ZONES,
+    [USER_FALLBACK_ANY] = ALL_ZONES,
+    [USER_FALLBACK_NO_DMA] = ALL_ZONES & ~(1 << ZONE_DMA),
+    [USER_FALLBACK_HIGHMEM_ONLY] = 1 << ZONE_HIGHMEM | 1 << ZONE_MOVABLE,
+};
+
+void frames_set_user_fallback(struct frames_state *f, u32 policy)
+{
+	f->user_zones = user_zones[policy];
+}
+
+static u32 gfp_type(u32 gfp)
+{
+	return gfp >> GFP_TYPE_SHIFT & GFP_TYPE_MASK;
+}
+
+bool page_gfp_valid(u32 gfp)
+{
+	return class_of_gfp[gfp & GFP_ZONE_MASK] != NO_CLASS && gfp_type(gfp) < NR_PCP_TYPES;
+}
+
+/* ---- may this zone serve? ---- */
+
+/* Is there more than the mark, with what this request may use of what it keeps, and
+ * a block large enough? */
+static bool above_mark(const struct zone *z, const struct request *r, u32 mark)
+{
+	s64 free = (z->free > 0 ? z->free : 0) - (s64)(pages_of_order(r->order) - 1);
+
+	/* HIGHATOMIC pages are counted as if all were free: that may be too many, and
+	 * saves a search. */
+	if (!(r->flags & (ALLOC_MIN_RESERVE | ALLOC_NON_BLOCK)))
+		free -= z->highatomic;
+	if (r->flags & ALLOC_MIN_RESERVE) {
+		mark -= mark / 2;
+		if (r->flags & ALLOC_NON_BLOCK)
+			mark -= mark / 4;
+	}
+	if (free <= (s64)mark + z->reserve[r->class])
+		return false;
+	return !r->order || buddy_has(z, r->order, r->flags & ALLOC_HIGHATOMIC);
+}
+
+static bool may_serve(const struct zone *z, const struct request *r)
+{
+	if (above_mark(z, r, z->mark[r->mark] + z->boost))
+		return true;
+	/* A small urgent request does not care for a boost, which is for reclaim. */
+	return !r->order && r->flags & ALLOC_MIN_RESERVE && z->boost && r->mark == MARK_MIN &&
+	       above_mark(z, r, z->mark[MARK_MIN]);
+}
+
+/* ---- one zone, one sweep ---- */
+
+static pfn_t take_from_buddy(struct engine *e, u32 zone, const struct request *r)
+{
+	pfn_t pfn = 0;
+
+	if (r->flags & ALLOC_HIGHATOMIC)
+		pfn = buddy_take_exact(e, zone, r->order, MIGRATE_HIGHATOMIC);
+	if (!pfn)
+		pfn = buddy_take(e, zone, r->order, r->type);
+	/* Failing now is worse than failing a larger atomic request later. */
+	if (!pfn && r->flags & ALLOC_NON_BLOCK)
+		pfn = buddy_take_exact(e, zone, r->order, MIGRATE_HIGHATOMIC);
+	if (pfn)
+		zone_add_free(e, zone, -(s32)pages_of_order(r->order));
+	return pfn;
+}
+
+static pfn_t take(struct engine *e, u32 zone, const struct request *r)
+{
+	pfn_t pfn = 0;
+
+	if (pcp_has_order(&e->st->layout, r->order))
+		pfn = pcp_take(e, zone, r->order, r->type);
+	return pfn ? pfn : take_from_buddy(e, zone, r);
+}
+
+/* Why the zone that was wanted most did not serve. */
+static u32 why_not(const struct zone *z, const struct request *r)
+{
+	struct request single = *r;
+
+	single.order = 0;
+	if (z->free <= 0)
+		return FALLBACK_EMPTY;
+	return above_mark(z, &single, z->mark[r->mark] + z->boost + pages_of_order(r->order) - 1)
+		   ? FALLBACK_ORDER
+		   : FALLBACK_MARK;
+}
+
+/* A zone without any frames is not on the zonelist, so that passing it over is no
+ * fallback. */
+static void tell_fallback(struct engine *e, const struct request *r, u32 got, pfn_t pfn)
+{
+	u32 wanted = r->class;
+
+	while (!(r->zones >> wanted & 1))
+		wanted--;
+	if (wanted != got)
+		event_zone_fallback(e, wanted, got, why_not(&e->st->frames.zone[wanted], r), pfn,
+				    r->order);
+}
+
+static pfn_t sweep(struct engine *e, const struct request *r)
+{
+	for (u32 zone = r->class + 1; zone-- > 0;) {
+		const struct zone *z = &e->st->frames.zone[zone];
+		pfn_t pfn;
+
+		if (!(r->zones >> zone & 1) || (!may_serve(z, r) && !(r->flags & ALLOC_NO_MARKS)))
+			continue;
+		pfn = take(e, zone, r);
+		if (!pfn)
+			continue;
+		if (r->flags & ALLOC_HIGHATOMIC)
+			buddy_reserve_highatomic(e, zone, pfn);
+		tell_fallback(e, r, zone, pfn);
+		return pfn;
+	}
+	return 0;
+}
+
+/* ---- the sweeps of a request ---- */
+
+static u32 slow_flags(u32 gfp, u32 order)
+{
+	u32 flags = gfp & __GFP_HIGH ? ALLOC_MIN_RESERVE : 0;
+
+	if (gfp & (__GFP_DIRECT_RECLAIM | __GFP_NOMEMALLOC))
+		return flags;
+	flags |= ALLOC_NON_BLOCK;
+	if (order && flags & ALLOC_MIN_RESERVE)
+		flags |= ALLOC_HIGHATOMIC;
+	return flags;
+}
+
+static pfn_t take_slowly(struct engine *e, struct request *r)
+{
+	pfn_t pfn;
+
+	r->mark = MARK_MIN;
+	r->flags = slow_flags(r->gfp, r->order);
+	pfn = sweep(e, r);
+	if (pfn)
+		return pfn;
+	/* Linux sweeps a second time even where nothing has changed in between; a
+	 * failed attempt lowers free_factor, so this is to be seen. */
+	if (r->gfp & __GFP_MEMALLOC && !(r->gfp & __GFP_NOMEMALLOC))
+		r->flags = ALLOC_NO_MARKS;
+	pfn = sweep(e, r);
+	if (!pfn && r->gfp & __GFP_NOFAIL) {
+		r->flags = ALLOC_NO_MARKS;
+		pfn = sweep(e, r);
+	}
+	return pfn;
+}
+
+static void tell_failure(struct engine *e, const struct request *r)
+{
+	u32 free[NR_ZONES];
+
+	for (u32 i = 0; i < NR_ZONES; i++)
+		free[i] = zone_free_pages(e, i);
+	event_alloc_failed(e, r->gfp, r->order, free[ZONE_DMA], free[ZONE_NORMAL],
+			   free[ZONE_HIGHMEM], free[ZONE_MOVABLE]);
+}
+
+static void clear_pages(struct engine *e, pfn_t pfn, u32 pages)
+{
+	for (u32 i = 0; i < pages; i++) {
+		va_t va = kmap_temporary(e, e->op_cpu, pfn + i);
+
+		port_clear_page(e, e->op_cpu, va);
+		kunmap_temporary(e, e->op_cpu, va);
+	}
+}
+
+static void poison_pages(struct engine *e, pfn_t pfn, u32 pages)
+{
+	for (u32 i = 0; i < pages; i++) {
+		va_t va = kmap_temporary(e, e->op_cpu, pfn + i);
+
+		port_fill_page(e, e->op_cpu, va, POISON);
+		kunmap_temporary(e, e->op_cpu, va);
+	}
+}
+
+/* The user_fallback policy binds pages for user space. Their gfps are those with
+ * __GFP_HARDWALL (GFP_USER, GFP_HIGHUSER, GFP_HIGHUSER_MOVABLE), whether a fault
+ * asks or an AllocPages of that kind. */
+static bool make_request(const struct frames_state *f, u32 gfp, u32 order, struct request *r)
+{
+	u32 class = class_of_gfp[gfp & GFP_ZONE_MASK];
+
+	if (!page_gfp_valid(gfp))
+		return false;
+	r->gfp = gfp;
+	r->order = order;
+	r->class = class < f->lowest_class ? f->lowest_class : class;
+	r->type = f->mobility_off ? MIGRATE_UNMOVABLE : gfp_type(gfp);
+	r->zones = f->populated & ((2u << r->class) - 1);
+	if (gfp & __GFP_HARDWALL)
+		r->zones &= f->user_zones;
+	r->mark = MARK_LOW;
+	r->flags = 0;
+	return true;
+}
+
+pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
+{
+	struct request r;
+	struct page *p;
+	u32 zone;
+	pfn_t pfn;
+
+	if (!make_request(&e->st->frames, gfp, order, &r))
+		return 0;
+	pfn = sweep(e, &r);
+	if (!pfn)
+		pfn = take_slowly(e, &r);
+	if (!pfn) {
+		tell_failure(e, &r);
+		return 0;
+	}
+	p = &e->mem_map[pfn];
+	p->flags = page_head_flags(FRAME_ALLOCATED, order, 0);
+	p->next = p->prev = 0;
+	p->owner = e->op_owner;
+	p->op = e->op_no;
+	p->ref = 0;
+	zone = zone_of_pfn(e, pfn);
+	event_alloc(e, pfn, order, gfp, zone, pageblock_type(e, zone, pfn));
+	if (gfp & __GFP_ZERO)
+		clear_pages(e, pfn, pages_of_order(order));
+	return pfn;
+}
+
+pfn_t page_alloc_user(struct engine *e, u32 gfp)
+{
+	return page_alloc(e, gfp | __GFP_HARDWALL, 0);
+}
+
+/* ---- freeing ---- */
+
+pfn_t page_block_head(const struct engine *e, pfn_t pfn)
+{
+	for (u32 order = 0; order <= MAX_ORDER; order++) {
+		pfn_t head = pfn & ~(pages_of_order(order) - 1);
+		const struct page *p = &e->mem_map[head];
+
+		/* The first head on the way up decides: no block holds another's head. */
+		if (p->flags & PAGE_HEAD)
+			return page_order(p) >= order ? head : 0;
+	}
+	return 0;
+}
+
+pfn_t page_allocated_head(struct engine *e, pfn_t pfn)
+{
+	pfn_t head = pfn < e->st->layout.max_pfn ? page_block_head(e, pfn) : 0;
+
+	return head && page_state(&e->mem_map[head]) > FRAME_PCP ? head : 0;
+}
+
+static bool is_kept(struct engine *e, pfn_t pfn)
+{
+	return !memblock_is_memory(e, pfn) || memblock_is_reserved(e, pfn);
+}
+
+/* Of a frame in no block. In a loaded state it may have been allocated before the
+ * recording began: no op of ours did it, so any order is believed. */
+static u32 why_unknown(struct engine *e, pfn_t pfn, u32 order)
+{
+	for (pfn_t p = pfn; p < pfn + pages_of_order(order); p++) {
+		if (is_kept(e, p) || !e->st->frames.loaded)
+			return STATUS_RESERVED;
+		if (page_block_head(e, p))
+			return STATUS_WRONG_ORDER;
+	}
+	return STATUS_OK;
+}
+
+static u32 why_not_free(struct engine *e, pfn_t pfn, u32 order)
+{
+	const struct page *p;
+	pfn_t head;
+
+	if (order > MAX_ORDER || pfn & (pages_of_order(order) - 1) ||
+	    pfn + pages_of_order(order) > e->st->layout.max_pfn)
+		return STATUS_INVALID;
+	if (frontier_has(&e->st->frames.zone[zone_of_pfn(e, pfn)], pfn))
+		return STATUS_DOUBLE_FREE;
+	head = page_block_head(e, pfn);
+	if (!head)
+		return why_unknown(e, pfn, order);
+	p = &e->mem_map[head];
+	if (page_state(p) == FRAME_FREE || page_state(p) == FRAME_PCP)
+		return STATUS_DOUBLE_FREE;
+	if (page_state(p) != FRAME_ALLOCATED)
+		return STATUS_BUSY;
+	if (head != pfn || page_order(p) != order)
+		return STATUS_WRONG_ORDER;
+	return STATUS_BUSY;
+}
+
+u32 page_free_check(struct engine *e, pfn_t pfn, u32 order)
+{
+	/* One compare of state and order; only a failure looks further. */
+	if (pfn < e->st->layout.max_pfn && !e->mem_map[pfn].ref &&
+	    e->mem_map[pfn].flags == page_head_flags(FRAME_ALLOCATED, order, 0))
+		return STATUS_OK;
+	return why_not_free(e, pfn, order);
+}
+
+void page_free(struct engine *e, pfn_t pfn, u32 order)
+{
+	struct page *p = &e->mem_map[pfn];
+	u32 zone = zone_of_pfn(e, pfn), type = pageblock_type(e, zone, pfn);
+
+	ENGINE_ASSERT(e, (p->flags & ~(u32)PAGE_STATE_MASK) == page_head_flags(0, order, 0));
+	ENGINE_ASSERT(e, page_state(p) > FRAME_PCP && !p->ref);
+	event_free(e, pfn, order, zone, type);
+	if (e->st->frames.poison_free == TOGGLE_ON)
+		poison_pages(e, pfn, pages_of_order(order));
+	p->flags = 0;
+	if (pcp_has_order(&e->st->layout, order)) {
+		pcp_free(e, zone, pfn, order, type);
+		return;
+	}
+	buddy_free(e, zone, pfn, order, type, FREE_NATURAL);
+	zone_add_free(e, zone, (s32)pages_of_order(order));
+}
+
+/* ---- the engine's own frames ---- */
+
+static pfn_t take_reserve(struct engine *e)
+{
+	struct frames_state *f = &e->st->frames;
+	pfn_t pfn = f->reserve_free;
+
+	if (pfn)
+		f->reserve_free = e->mem_map[pfn].next;
+	else if (f->reserve_next < e->st->layout.reserve_end)
+		pfn = f->reserve_next++;
+	else
+		return 0;
+	f->reserve_used++;
+	e->mem_map[pfn] = (struct page){
+	    .owner = e->op_owner, .op = e->op_no, .flags = page_head_flags(FRAME_ALLOCATED, 0, 0)};
+	return pfn;
+}
+
+pfn_t frame_alloc_own(struct engine *e, u32 state)
+{
+	/* During boot the buddy must end up as Linux's, so nothing is taken from it. */
+	bool exact = e->st->phase == PHASE_EARLY || e->st->frames.loaded;
+	pfn_t pfn = exact ? take_reserve(e) : page_alloc(e, GFP_KERNEL, 0);
+
+	if (!pfn)
+		return 0;
+	page_set_state(&e->mem_map[pfn], state);
+	__builtin_memset(at(e, frame_ref(e, pfn)), 0, PAGE_SIZE);
+	return pfn;
+}
+
+void frame_free_own(struct engine *e, pfn_t pfn)
+{
+	struct frames_state *f = &e->st->frames;
+	struct page *p = &e->mem_map[pfn];
+
+	if (pfn < e->st->layout.reserve_start || pfn >= e->st->layout.reserve_end) {
+		page_free(e, pfn, 0);
+		return;
+	}
+	ENGINE_ASSERT(e, p->flags & PAGE_HEAD && !p->ref);
+	*p = (struct page){.next = f->reserve_free};
+	f->reserve_free = pfn;
+	f->reserve_used--;
+}
+
+/* ---- ops ---- */
+
+u32 op_alloc_pages(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	u32 gfp = (u32)op->args[0], order = (u32)op->args[1], zone;
+	pfn_t pfn;
+
+	if (!page_gfp_valid(gfp) || order > MAX_ORDER)
+		return STATUS_INVALID;
+	pfn = page_alloc(e, gfp, order);
+	if (!pfn)
+		return STATUS_NO_MEMORY;
+	zone = zone_of_pfn(e, pfn);
+	res->values[0] = pfn;
+	res->values[1] = zone;
+	res->values[2] = pageblock_type(e, zone, pfn);
+	return STATUS_OK;
+}
+
+u32 op_free_pages(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	pfn_t pfn = (pfn_t)op->args[0];
+	u32 order = (u32)op->args[1], status = page_free_check(e, pfn, order);
+
+	(void)res;
+	if (status != STATUS_OK)
+		return status;
+	/* A block of nobody's in a loaded state: known from here on. */
+	if (!(e->mem_map[pfn].flags & PAGE_HEAD))
+		e->mem_map[pfn].flags = page_head_flags(FRAME_ALLOCATED, order, 0);
+	page_free(e, pfn, order);
+	return STATUS_OK;
+}
+
+u32 op_set_policy(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	struct frames_state *f = &e->st->frames;
+	u32 fallback = (u32)op->args[0], poison = (u32)op->args[1], detail = (u32)op->args[2];
+
+	(void)res;
+	if (fallback > USER_FALLBACK_HIGHMEM_ONLY || poison > TOGGLE_ON || detail > DETAIL_ALL)
+		return STATUS_INVALID;
+	if (fallback != USER_FALLBACK_UNCHANGED)
+		frames_set_user_fallback(f, fallback);
+	if (poison != TOGGLE_UNCHANGED)
+		f->poison_free = poison;
+	if (detail != DETAIL_UNCHANGED)
+		engine_set_detail(e, detail);
+	return STATUS_OK;
+}

@@ -20,7 +20,7 @@ enum slab_cache {
 	SLAB_FILE,
 	SLAB_HOLDER, /* who holds which pkmap slot */
 	SLAB_DMA,
-	SLAB_NUMBERS,   /* leaves of number tables (user/numbers.h) */
+	SLAB_NUMBERS,	/* leaves of number tables (user/numbers.h) */
 	SLAB_FILE_NODE, /* levels of a file's page index */
 	NR_SLAB_CACHES,
 };

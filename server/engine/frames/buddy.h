@@ -1,0 +1,45 @@
+/*
+ * buddy.h - the free lists of a zone: split, merge, and what happens when the
+ * wanted migratetype has run out.
+ *
+ * Mirrors Linux 6.1's __rmqueue() and __free_one_page(). None of these looks at
+ * watermarks or counts free pages: that is the caller's (zone_add_free).
+ */
+#ifndef ENGINE_BUDDY_H
+#define ENGINE_BUDDY_H
+
+#include "zone.h"
+
+/* Where a free block goes: FREE_NATURAL is Linux's rule (to the tail when its next
+ * higher buddy is free, since the two may soon merge; else to the head). */
+enum free_where {
+	FREE_NATURAL,
+	FREE_TAIL,
+};
+
+/* Takes a block of this order off the lists of `type`, splitting a larger one; then,
+ * for the three that may fall back, off another type's. 0: none. The frame's flags
+ * are left zero. */
+pfn_t buddy_take(struct engine *e, u32 zone, u32 order, u32 type);
+
+/* The same, from the lists of `type` alone. */
+pfn_t buddy_take_exact(struct engine *e, u32 zone, u32 order, u32 type);
+
+/* Puts a block onto the lists of `type`, merging it with its free buddies. */
+void buddy_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type, enum free_where where);
+
+/* Puts a block onto a list's tail as it is, without merging. */
+void buddy_append(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type);
+
+/* Whether a zone has a free block of at least this order that a request may take:
+ * of the three ordinary types, or HIGHATOMIC where it may use that. */
+bool buddy_has(const struct zone *z, u32 order, bool highatomic);
+
+/* Keeps the pageblock of a block just allocated for atomic requests, unless the
+ * zone has enough of them. */
+void buddy_reserve_highatomic(struct engine *e, u32 zone, pfn_t pfn);
+
+/* Blocks on a free list, the frontier's included. */
+u32 buddy_count(const struct zone *z, u32 order, u32 type);
+
+#endif

@@ -1,0 +1,52 @@
+/*
+ * list.h - lists of frames, linked by pfn through their descriptors.
+ *
+ * Ended by 0 at both ends. A frame is on at most one list. These change the links
+ * and the count, nothing else of a descriptor.
+ */
+#ifndef ENGINE_FRAMES_LIST_H
+#define ENGINE_FRAMES_LIST_H
+
+#include "page.h"
+#include "zone.h"
+
+static inline void list_push_head(struct page *map, struct pfn_list *l, pfn_t pfn)
+{
+	map[pfn].prev = 0;
+	map[pfn].next = l->first;
+	if (l->first)
+		map[l->first].prev = pfn;
+	else
+		l->last = pfn;
+	l->first = pfn;
+	l->nr++;
+}
+
+static inline void list_push_tail(struct page *map, struct pfn_list *l, pfn_t pfn)
+{
+	map[pfn].next = 0;
+	map[pfn].prev = l->last;
+	if (l->last)
+		map[l->last].next = pfn;
+	else
+		l->first = pfn;
+	l->last = pfn;
+	l->nr++;
+}
+
+static inline void list_remove(struct page *map, struct pfn_list *l, pfn_t pfn)
+{
+	pfn_t next = map[pfn].next, prev = map[pfn].prev;
+
+	if (next)
+		map[next].prev = prev;
+	else
+		l->last = prev;
+	if (prev)
+		map[prev].next = next;
+	else
+		l->first = next;
+	l->nr--;
+}
+
+#endif
