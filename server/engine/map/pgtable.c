@@ -225,6 +225,16 @@ u32 pgtable_count(struct engine *e, pfn_t pgd)
 	return n;
 }
 
+bool pgtable_shares_kernel(struct engine *e, pfn_t pgd)
+{
+	for (u64 va = pgtable_kernel_start(e); va < 1ULL << 32; va += directory_span(e)) {
+		if (directory_entry(e, pgd, (va_t)va) !=
+		    directory_entry(e, e->st->map.kernel_pgd, (va_t)va))
+			return false;
+	}
+	return true;
+}
+
 /* ---- single entries ---- */
 
 u64 pgtable_get(struct engine *e, pfn_t pgd, va_t va)

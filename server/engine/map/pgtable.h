@@ -84,6 +84,13 @@ u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window);
  * many. A CPU may remember a directory entry, so the caller's flush comes after. */
 u32 pgtable_prune(struct engine *e, pfn_t pgd, va_t start, va_t end);
 
+/* The audit: does this pgd show the kernel's part as the kernel's own does? */
+bool pgtable_shares_kernel(struct engine *e, pfn_t pgd);
+
+/* Where the part begins that every mm shares: page_offset, or below it the span of
+ * arm32's pkmap. */
+va_t pgtable_kernel_start(const struct engine *e);
+
 /* Next PTE of the user half that is not 0 (present, or PTE_PROTNONE) at or after
  * *va, below end. False: none. */
 bool pgtable_next(struct engine *e, pfn_t pgd, va_t *va, va_t end, u64 *ret_pte);
