@@ -306,7 +306,7 @@ pfn_t page_alloc_user(struct engine *e, u32 gfp)
 	return page_alloc(e, gfp | __GFP_HARDWALL, 0);
 }
 
-/* ---- freeing ---- */
+/* ---- what a frame is ---- */
 
 pfn_t page_block_head(const struct engine *e, pfn_t pfn)
 {
@@ -332,6 +332,70 @@ static bool is_kept(struct engine *e, pfn_t pfn)
 {
 	return !memblock_is_memory(e, pfn) || memblock_is_reserved(e, pfn);
 }
+
+/* First frame of RAM at or after pfn, or max_pfn. */
+static pfn_t next_memory(struct engine *e, pfn_t pfn)
+{
+	while (pfn < e->st->layout.max_pfn && !memblock_is_memory(e, pfn))
+		pfn++;
+	return pfn;
+}
+
+/* A frame that belongs to no block: state, and where frames like it end. */
+static u32 state_of_kept(struct engine *e, pfn_t pfn, pfn_t *ret_end)
+{
+	const struct layout *l = &e->st->layout;
+	const struct map_state *map = &e->st->map;
+
+	*ret_end = pfn + 1;
+	if (!memblock_is_memory(e, pfn)) {
+		*ret_end = next_memory(e, pfn);
+		return FRAME_HOLE;
+	}
+	if (pfn >= l->metadata_start && pfn < l->metadata_end) {
+		/* Of the reserve, frames in use lie between those that are not. */
+		if (pfn < l->reserve_start)
+			*ret_end = l->reserve_start;
+		return FRAME_METADATA;
+	}
+	if (pfn >= l->host_start && pfn < l->host_end) {
+		*ret_end = l->host_end;
+		return FRAME_HOST;
+	}
+	if (pfn - map->boot_tables_start < map->nr_boot_tables)
+		return FRAME_PAGE_TABLE;
+	/* What nobody keeps was allocated before a loaded state was recorded. */
+	return memblock_is_reserved(e, pfn) ? FRAME_RESERVED : FRAME_ALLOCATED;
+}
+
+void frame_describe(struct engine *e, pfn_t pfn, struct frame_run *ret)
+{
+	u32 zone = zone_of_pfn(e, pfn);
+	const struct zone *z = &e->st->frames.zone[zone];
+	pfn_t head = page_block_head(e, pfn), end;
+
+	*ret = (struct frame_run){.first = pfn, .head = pfn, .zone = zone};
+	if (head) {
+		const struct page *p = &e->mem_map[head];
+
+		ret->head = head;
+		ret->state = page_state(p);
+		ret->order = page_order(p);
+		ret->owner = ret->state > FRAME_PCP ? p->owner : 0;
+		end = head + pages_of_order(ret->order);
+	} else if (frontier_has(z, pfn)) {
+		ret->head = pfn & ~(pages_of_order(MAX_ORDER) - 1);
+		ret->state = FRAME_FREE;
+		ret->order = MAX_ORDER;
+		end = frontier_end(z, pfn);
+	} else {
+		ret->state = state_of_kept(e, pfn, &end);
+		end = pfn < z->end && end > z->end ? z->end : end;
+	}
+	ret->count = end - pfn;
+}
+
+/* ---- freeing ---- */
 
 /* Of a frame in no block. In a loaded state it may have been allocated before the
  * recording began: no op of ours did it, so any order is believed. */

@@ -35,6 +35,16 @@ pfn_t page_allocated_head(struct engine *e, pfn_t pfn);
  * on a per-CPU list. 0: none, or a block of the frontier. */
 pfn_t page_block_head(const struct engine *e, pfn_t pfn);
 
+/* What a frame below max_pfn is, and how many frames from it on are surely the same. */
+struct frame_run {
+	pfn_t first;
+	u32 count;		/* at least 1 */
+	pfn_t head;		/* of the block that it is in; else the frame itself */
+	u32 zone, state, order; /* FRAME_*; the block's order, else 0 */
+	u32 owner;		/* of an allocated block; else 0 */
+};
+void frame_describe(struct engine *e, pfn_t pfn, struct frame_run *ret);
+
 /* For page tables and the engine's own objects: a zeroed lowmem frame, from the
  * buddy (GFP_KERNEL), or from the reserve: while the machine boots, and while a
  * loaded state must stay exact.

@@ -18,9 +18,6 @@
 #include "buddy.h"
 #include "list.h"
 
-/* free_factor stops here: Linux's PCP_BATCH_SCALE_MAX. */
-enum { FREE_FACTOR_MOST = 5 };
-
 static u32 list_of(u32 order, u32 type)
 {
 	return order <= PCP_MAX_ORDER ? order * NR_PCP_TYPES + type
@@ -107,7 +104,7 @@ static u32 overflow_pages(const struct zone *z, struct pcp *pcp)
 		return 1;
 	most = z->pcp_high - batch;
 	pages = batch << pcp->free_factor;
-	if (pages < most && pcp->free_factor < FREE_FACTOR_MOST)
+	if (pages < most && pcp->free_factor < PCP_FREE_FACTOR_MOST)
 		pcp->free_factor++;
 	pages = pages > batch ? pages : batch;
 	return pages < most ? pages : most;

@@ -10,6 +10,9 @@
 
 #include "zone.h"
 
+/* free_factor stops here: Linux's PCP_BATCH_SCALE_MAX. */
+enum { PCP_FREE_FACTOR_MOST = 5 };
+
 /* Has this order lists? */
 static inline bool pcp_has_order(const struct layout *l, u32 order)
 {

@@ -149,15 +149,20 @@ pfn_t frontier_take(struct zone *z)
 	return pfn;
 }
 
-bool frontier_has(const struct zone *z, pfn_t pfn)
+pfn_t frontier_end(const struct zone *z, pfn_t pfn)
 {
 	const struct frontier *f = &z->frontier;
 
 	for (u32 i = 0; i < f->nr; i++) {
 		if (pfn >= f->range[i].start && pfn < f->range[i].end)
-			return true;
+			return f->range[i].end;
 	}
-	return false;
+	return 0;
+}
+
+bool frontier_has(const struct zone *z, pfn_t pfn)
+{
+	return frontier_end(z, pfn) != 0;
 }
 
 pfn_t frontier_block(const struct zone *z, u32 number)
@@ -317,36 +322,52 @@ static bool too_small_to_group(const struct engine *e)
 	return pages < pages_of_order(e->st->layout.pageblock_order) * NR_MIGRATETYPES;
 }
 
+static void init_zones(struct engine *e)
+{
+	const struct layout *l = &e->st->layout;
+
+	for (u32 i = 0; i < NR_ZONES; i++) {
+		struct zone *z = &e->st->frames.zone[i];
+
+		z->start = l->zone_start[i];
+		z->end = l->zone_end[i];
+		z->present = count_present(e, i);
+		z->marks_above = NR_MARKS;
+		z->frontier.descending = z->start >= l->low_end_pfn;
+	}
+}
+
 u32 frames_release(struct engine *e)
 {
 	static const u8 order_of_release[NR_ZONES] = {ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_DMA,
 						      ZONE_NORMAL};
 	struct frames_state *f = &e->st->frames;
-	const struct layout *l = &e->st->layout;
 	u32 pages = 0;
 
 	for (u32 i = 0; i < NR_ZONES; i++) {
-		struct zone *z = &f->zone[order_of_release[i]];
-
-		z->start = l->zone_start[order_of_release[i]];
-		z->end = l->zone_end[order_of_release[i]];
-		z->present = count_present(e, order_of_release[i]);
-		z->marks_above = NR_MARKS;
-		z->frontier.descending = z->start >= l->low_end_pfn;
 		release_zone(e, order_of_release[i]);
-		f->populated |= (u32)(z->managed > 0) << order_of_release[i];
-		pages += z->managed;
+		pages += f->zone[order_of_release[i]].managed;
 	}
 	f->mobility_off = too_small_to_group(e);
 	marks_boot(e);
+	frames_ready(e);
+	return pages;
+}
+
+void frames_ready(struct engine *e)
+{
+	struct frames_state *f = &e->st->frames;
+
+	f->populated = 0;
 	for (u32 i = 0; i < NR_ZONES; i++) {
 		const struct zone *z = &f->zone[i];
 
-		if (z->managed)
-			event_zone_ready(e, i, z->start, zone_spanned(z), z->present, z->managed,
-					 zone_free_pages(e, i));
+		if (!z->managed)
+			continue;
+		f->populated |= 1u << i;
+		event_zone_ready(e, i, z->start, zone_spanned(z), z->present, z->managed,
+				 zone_free_pages(e, i));
 	}
-	return pages;
 }
 
 /* Zeroes every descriptor that a free block wrote. */
@@ -380,7 +401,7 @@ void frames_forget(struct engine *e)
 	}
 	__builtin_memset(at(e, l->pageblock_ref), 0,
 			 pageblock_bytes(l->max_pfn, l->pageblock_order));
-	f->populated = 0;
+	init_zones(e);
 }
 
 u32 frames_boot(struct engine *e)
@@ -389,6 +410,7 @@ u32 frames_boot(struct engine *e)
 	const struct engine_config *config = &e->st->config;
 
 	set_bounds(e);
+	init_zones(e);
 	f->lowest_class = e->st->layout.dma_end_pfn ? ZONE_DMA : ZONE_NORMAL;
 	f->reserve_next = e->st->layout.reserve_start;
 	/* SetPolicy may have come before Boot. */

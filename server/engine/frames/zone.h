@@ -102,8 +102,12 @@ struct frames_state {
  * and LoadState when it has to give up. Returns the pages. */
 u32 frames_release(struct engine *e);
 
-/* Forgets all that frames_release() did. Only on a machine of which no frame is
- * allocated. */
+/* The zones' free lists are what they are going to be: notes which zones have frames
+ * and emits zone_ready. */
+void frames_ready(struct engine *e);
+
+/* Back to zones that know where they lie and have no free frame. Only on a machine
+ * of which no frame is allocated. */
 void frames_forget(struct engine *e);
 
 /* Which zones user pages may come from, by USER_FALLBACK_*; UNCHANGED at boot is ANY. */
@@ -117,6 +121,9 @@ pfn_t frontier_take(struct zone *z);
 
 /* Is this frame in a block of the frontier? */
 bool frontier_has(const struct zone *z, pfn_t pfn);
+
+/* Where the range of the frontier ends that this frame is in. */
+pfn_t frontier_end(const struct zone *z, pfn_t pfn);
 
 /* The frontier's blocks in list order: block number i, below frontier.blocks. */
 pfn_t frontier_block(const struct zone *z, u32 i);
