@@ -1,1 +1,491 @@
-/* turn.c - to be written. */
+/*
+ * turn.c - one turn of the loop: read, execute, commit, reply, flush.
+ *
+ * The loop's poll has read by the time on_check() runs. What the turn then does, and
+ * in which order, is turn_run(); why in this order, turn.h.
+ *
+ * Invariants:
+ *  1. Whatever happens in a machine goes to the history before the next thing
+ *     happens in it, and to nobody else before history_commit() has succeeded.
+ *  2. `listed` has each request that this turn executed or ended, once.
+ *  3. The idle handle runs exactly while there is something to do that no descriptor
+ *     will announce: it keeps the poll from blocking.
+ *
+ * Deliberately not here: how an op is executed (machine/), stored (history/) or
+ * replayed (recovery.c), and what a message looks like (rpc/).
+ */
+#include "turn.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "log.h"
+#include "recovery.h"
+
+/* A turn is at most this long in ops and in time, so that those who come meanwhile
+ * wait no longer than that. The commit's own cost is about that of a hundred ops. */
+enum {
+	TURN_OPS = 4096,
+	TURN_NS = 2000000,
+	/* The history looks after its WAL this often while anything happens. */
+	UPKEEP_MS = 100,
+};
+
+struct turn {
+	struct turn_options options;
+	struct machines *machines;
+	struct recovery *recovery;
+	uv_check_t check;
+	uv_idle_t idle;
+	uv_timer_t upkeep;
+	unsigned handles; /* not yet closed */
+	bool spinning;	  /* idle is active */
+	bool woken;
+	bool dirty; /* the history has something pending */
+	bool stopping;
+	int64_t time_ns;   /* 0: not asked for in this turn */
+	char refused[256]; /* why the history takes no ops */
+	struct machine_request *listed, **listed_end;
+	struct turn_waiter waiters; /* ring */
+};
+
+/* ---- what machines tell ---- */
+
+static void hook_ready(void *user)
+{
+	turn_wake(user);
+}
+
+static void hook_labelled(void *user, struct machine *m, uint32_t number, const char *label)
+{
+	struct turn *t = user;
+
+	history_add_owner(t->options.history, machine_id(m), number, label);
+	t->dirty = true;
+}
+
+static uint64_t hook_copied(void *user, struct machine *from, uint64_t at_op, struct machine *copy)
+{
+	struct turn *t = user;
+
+	t->dirty = true;
+	machine_set_created_ns(copy, turn_time_ns(t));
+	return history_add_machine(t->options.history, machine_name(copy), machine_backend(copy),
+				   machine_config(copy), machine_id(from), at_op,
+				   machine_is_snapshot(copy), turn_time_ns(t));
+}
+
+static void list(struct turn *t, struct machine_request *r)
+{
+	if (r->listed)
+		return;
+	r->listed = true;
+	r->turn_next = NULL;
+	*t->listed_end = r;
+	t->listed_end = &r->turn_next;
+}
+
+static void hook_executed(void *user, struct machine *m, struct machine_request *r,
+			  const struct engine_event *events, uint32_t nr_events)
+{
+	struct turn *t = user;
+	const struct engine_op *op = &r->op;
+	struct history_record record = {
+	    .machine = machine_id(m),
+	    .op = r->result.op,
+	    .client = r->client,
+	    .token = r->token,
+	    .sequence = r->sequence,
+	    .time_ns = turn_time_ns(t),
+	    .latency_ns = r->latency_ns,
+	    .code = op->code,
+	    .cpu = op->cpu,
+	    .task = op->task,
+	    .owner = op->owner,
+	    .data = op->data,
+	    .data_len = op->data_len,
+	    .status = r->result.status,
+	    .result_data = r->result.data,
+	    .result_len = r->result.data_len,
+	    .events = events,
+	    .nr_events = nr_events,
+	};
+
+	memcpy(record.args, op->args, sizeof record.args);
+	memcpy(record.values, r->result.values, sizeof record.values);
+	history_append(t->options.history, &record);
+	t->dirty = true;
+	list(t, r);
+}
+
+static void hook_completed(void *user, struct machine *m, uint64_t woken_by,
+			   const struct engine_completion *c)
+{
+	struct turn *t = user;
+
+	history_append_completion(t->options.history, machine_id(m), woken_by, c, turn_time_ns(t));
+	t->dirty = true;
+}
+
+static void hook_ended(void *user, struct machine_request *r)
+{
+	list(user, r);
+	turn_wake(user);
+}
+
+static void hook_replayed(void *user, struct machine *m, struct machine_request *r)
+{
+	struct turn *t = user;
+
+	recovery_replayed(t->recovery, m, r);
+}
+
+/* ---- a turn ---- */
+
+/* Below the disk reserve, or at the WAL's limit, clients' ops are refused before they
+ * exist. The daemon's own still run: there is one for each sleeper at most. */
+static void execute(struct turn *t)
+{
+	int error = history_ready(t->options.history, t->refused, sizeof t->refused);
+
+	recovery_step(t->recovery);
+	if (error)
+		machines_refuse_queued(t->machines, MACHINE_E_DISK, t->refused);
+	machines_run(t->machines, TURN_OPS, uv_hrtime() + TURN_NS);
+}
+
+static void rebuild(void *arg, struct machine *m)
+{
+	struct turn *t = arg;
+
+	log_warning("a machine is made again after a failed commit",
+		    LOG_S("machine", machine_name(m)));
+	recovery_add(t->recovery, m);
+}
+
+static enum machine_error commit(struct turn *t, char *why, size_t why_size)
+{
+	int error = t->dirty ? history_commit(t->options.history, why, why_size) : HISTORY_OK;
+
+	t->dirty = false;
+	if (!error)
+		return MACHINE_OK;
+	log_error("a commit failed; nothing of the turn is acknowledged", LOG_S("why", why));
+	machines_rolled_back(t->machines, rebuild, t);
+	return error == HISTORY_FULL || error == HISTORY_WAL ? MACHINE_E_DISK : MACHINE_E_HISTORY;
+}
+
+/* Requests that ended get their done(); those that went to sleep are off the list,
+ * unless the commit failed: then they never slept. */
+static void answer_requests(struct turn *t, enum machine_error error, const char *why)
+{
+	struct machine_request *r = t->listed, *next;
+
+	t->listed = NULL;
+	t->listed_end = &t->listed;
+	for (; r; r = next) {
+		next = r->turn_next;
+		r->listed = false;
+		if (error && !r->error) {
+			r->error = error;
+			r->why = why;
+			r->state = REQUEST_ENDED;
+		}
+		if (r->state == REQUEST_ENDED) {
+			r->state = REQUEST_FREE;
+			r->done(r);
+		} else if (r->parked) {
+			r->parked(r);
+		}
+	}
+}
+
+static void answer_waiters(struct turn *t, enum machine_error error, const char *why)
+{
+	struct turn_waiter again = {.next = &again, .prev = &again}, *w;
+
+	while ((w = t->waiters.next) != &t->waiters) {
+		/* Off the list first: fn may free it, and may add others. */
+		turn_unwait(t, w);
+		if (w->fn(w, error, why))
+			continue;
+		w->prev = again.prev;
+		w->next = &again;
+		w->prev->next = w->next->prev = w;
+	}
+	if (again.next == &again)
+		return;
+	t->waiters.next = again.next;
+	t->waiters.prev = again.prev;
+	t->waiters.next->prev = t->waiters.prev->next = &t->waiters;
+}
+
+static bool has_more(struct turn *t)
+{
+	return t->woken || t->listed || machines_have_work(t->machines) ||
+	       !recovery_is_idle(t->recovery);
+}
+
+static void on_upkeep(uv_timer_t *timer)
+{
+	struct turn *t = timer->data;
+
+	history_idle(t->options.history);
+}
+
+static void turn_run(struct turn *t)
+{
+	char why[256] = "";
+	enum machine_error error;
+
+	t->woken = false;
+	execute(t);
+	if (t->stopping)
+		machines_release_parked(t->machines, MACHINE_E_SHUTDOWN, NULL);
+	if (t->dirty && !uv_is_active((uv_handle_t *)&t->upkeep))
+		uv_timer_start(&t->upkeep, on_upkeep, UPKEEP_MS, 0);
+	error = commit(t, why, sizeof why);
+	answer_requests(t, error, *why ? why : NULL);
+	if (!error)
+		machines_committed(t->machines);
+	answer_waiters(t, error, *why ? why : NULL);
+	t->time_ns = 0;
+	t->options.flush(t->options.user);
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+	(void)idle; /* Being active is all that it does. */
+}
+
+static void on_check(uv_check_t *check)
+{
+	struct turn *t = check->data;
+
+	if (has_more(t))
+		turn_run(t);
+	if (has_more(t) == t->spinning)
+		return;
+	t->spinning = !t->spinning;
+	if (t->spinning)
+		uv_idle_start(&t->idle, on_idle);
+	else
+		uv_idle_stop(&t->idle);
+}
+
+void turn_wake(struct turn *t)
+{
+	t->woken = true;
+	if (!t->spinning)
+		uv_idle_start(&t->idle, on_idle);
+	t->spinning = true;
+}
+
+/* ---- the rest ---- */
+
+static void on_recovered(void *user)
+{
+	struct turn *t = user;
+
+	t->options.recovered(t->options.user);
+}
+
+struct turn *turn_new(const struct turn_options *options)
+{
+	struct turn *t = calloc(1, sizeof *t);
+	struct machines_hooks hooks = {
+	    .user = t,
+	    .ready = hook_ready,
+	    .labelled = hook_labelled,
+	    .copied = hook_copied,
+	    .executed = hook_executed,
+	    .completed = hook_completed,
+	    .ended = hook_ended,
+	    .replayed = hook_replayed,
+	};
+
+	if (!t)
+		return NULL;
+	t->options = *options;
+	t->listed_end = &t->listed;
+	t->waiters.next = t->waiters.prev = &t->waiters;
+	t->machines = machines_new(&options->limits, &hooks);
+	t->recovery = recovery_new(t->machines, options->history, on_recovered, t);
+	if (!t->machines || !t->recovery) {
+		machines_free(t->machines);
+		recovery_free(t->recovery);
+		free(t);
+		return NULL;
+	}
+	uv_check_init(options->loop, &t->check);
+	uv_idle_init(options->loop, &t->idle);
+	uv_timer_init(options->loop, &t->upkeep);
+	t->check.data = t->idle.data = t->upkeep.data = t;
+	t->handles = 3;
+	uv_check_start(&t->check, on_check);
+	return t;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct turn *t = handle->data;
+
+	if (--t->handles == 0)
+		free(t);
+}
+
+void turn_free(struct turn *t)
+{
+	if (!t)
+		return;
+	recovery_free(t->recovery);
+	machines_free(t->machines);
+	uv_close((uv_handle_t *)&t->check, on_closed);
+	uv_close((uv_handle_t *)&t->idle, on_closed);
+	uv_close((uv_handle_t *)&t->upkeep, on_closed);
+}
+
+struct machines *turn_machines(struct turn *t)
+{
+	return t->machines;
+}
+
+struct history *turn_history(struct turn *t)
+{
+	return t->options.history;
+}
+
+bool turn_start(struct turn *t, char *err, size_t err_size)
+{
+	if (recovery_start(t->recovery, err, err_size))
+		return false;
+	turn_wake(t);
+	if (recovery_is_idle(t->recovery))
+		on_recovered(t);
+	return true;
+}
+
+int64_t turn_time_ns(struct turn *t)
+{
+	struct timespec now;
+
+	if (!t->time_ns) {
+		clock_gettime(CLOCK_REALTIME, &now);
+		t->time_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+	}
+	return t->time_ns;
+}
+
+bool turn_is_idle(const struct turn *t)
+{
+	return !t->listed && t->waiters.next == &t->waiters && !machines_have_work(t->machines) &&
+	       recovery_is_idle(t->recovery);
+}
+
+void turn_stop(struct turn *t)
+{
+	t->stopping = true;
+	turn_wake(t);
+}
+
+bool turn_is_stopping(const struct turn *t)
+{
+	return t->stopping;
+}
+
+enum machine_error turn_create(struct turn *t, const char *name, size_t length, uint32_t backend,
+			       const struct engine_config *config, struct machine **ret,
+			       struct engine_error *why)
+{
+	struct history_record boot = {.time_ns = turn_time_ns(t)};
+	enum machine_error error;
+	struct machine *m;
+
+	if (t->stopping)
+		return MACHINE_E_SHUTDOWN;
+	if (history_ready(t->options.history, why->text, sizeof why->text))
+		return MACHINE_E_DISK;
+	error = machines_create(t->machines, name, length, backend, config, &m, why);
+	if (error)
+		return error;
+	machine_set_created_ns(m, boot.time_ns);
+	machine_set_id(m,
+		       history_add_machine(t->options.history, machine_name(m), machine_backend(m),
+					   config, 0, 0, false, boot.time_ns));
+	/* What boot did is the history of op 0, which nobody sent. */
+	boot.machine = machine_id(m);
+	boot.events = machine_boot_events(m, &boot.nr_events);
+	history_append(t->options.history, &boot);
+	t->dirty = true;
+	*ret = m;
+	turn_wake(t);
+	return MACHINE_OK;
+}
+
+void turn_destroy(struct turn *t, struct machine *m)
+{
+	recovery_forget(t->recovery, m);
+	history_end_machine(t->options.history, machine_id(m), turn_time_ns(t));
+	t->dirty = true;
+	machines_destroy(t->machines, m);
+	turn_wake(t);
+}
+
+enum machine_error turn_submit(struct turn *t, struct machine *m, struct machine_request *r)
+{
+	enum machine_error error = t->stopping ? MACHINE_E_SHUTDOWN : machine_submit(m, r);
+
+	if (!error && !t->woken)
+		turn_wake(t);
+	return error;
+}
+
+uint64_t turn_add_client(struct turn *t, const char *address)
+{
+	t->dirty = true;
+	return history_add_client(t->options.history, address, turn_time_ns(t));
+}
+
+void turn_wait(struct turn *t, struct turn_waiter *w)
+{
+	w->next = &t->waiters;
+	w->prev = t->waiters.prev;
+	w->prev->next = w->next->prev = w;
+	turn_wake(t);
+}
+
+void turn_unwait(struct turn *t, struct turn_waiter *w)
+{
+	(void)t;
+	w->prev->next = w->next;
+	w->next->prev = w->prev;
+	w->next = w->prev = w;
+}
+
+const char *turn_error_text(enum machine_error error, const char *why)
+{
+	static const char *const text[MACHINE_E_END] = {
+	    [MACHINE_E_NAME] = "a machine's name is 1 to 63 of the characters A-Z a-z 0-9 . _ -",
+	    [MACHINE_E_EXISTS] = "there is a machine of this name",
+	    [MACHINE_E_GONE] = "the machine was destroyed before the op was taken up",
+	    [MACHINE_E_ABORTED] = "the machine ended while the op was asleep; the op is recorded",
+	    [MACHINE_E_CANCELLED] = "given up before it was taken up",
+	    [MACHINE_E_CONFIG] = "the configuration contradicts itself",
+	    [MACHINE_E_BACKEND] = "this daemon has no such back end",
+	    [MACHINE_E_MACHINES] = "the daemon hosts as many machines as it may",
+	    [MACHINE_E_MEMORY] = "the memory for machines is used up; destroy one",
+	    [MACHINE_E_QUEUE] = "too many ops wait for this machine; send them again later",
+	    [MACHINE_E_LABELS] = "the machine has as many owner labels as it keeps",
+	    [MACHINE_E_BUSY] = "an op is under way",
+	    [MACHINE_E_RECOVERING] = "the machine is being replayed from the history; try again",
+	    [MACHINE_E_FROZEN] = "the machine is a snapshot: it answers inspections alone",
+	    [MACHINE_E_IS_LOST] = "the machine is lost",
+	    [MACHINE_E_FENCED] = "Status has answered that this op was not taken up",
+	    [MACHINE_E_DISK] = "the history is out of room",
+	    [MACHINE_E_HISTORY] = "the history could not record it; it did not happen",
+	    [MACHINE_E_SHUTDOWN] = "the daemon is going down",
+	};
+
+	return why ? why : text[error];
+}

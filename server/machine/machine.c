@@ -95,7 +95,10 @@ static void hook_complete(void *user, const struct engine_completion *c)
 
 static void hook_ready(void *user)
 {
-	machine_ready(user);
+	struct machine *m = user;
+
+	machine_ready(m);
+	m->ms->hooks.ready(m->ms->hooks.user);
 }
 
 const struct backend_hooks machine_backend_hooks = {
@@ -294,7 +297,7 @@ static void settle_sleepers(struct machine *m, struct machine_request *r)
 	m->nr_completions = 0;
 }
 
-static bool makes_copy(uint32_t code)
+bool machine_decides(uint32_t code)
 {
 	return code == OP_SNAPSHOT || code == OP_FORK;
 }
@@ -319,7 +322,7 @@ static void op_done(struct machine *m)
 	}
 	if (m->state == MACHINE_EARLY && m->booted)
 		m->state = MACHINE_RUNNING;
-	if (makes_copy(r->op.code) && r->result.status == STATUS_OK)
+	if (machine_decides(r->op.code) && r->result.status == STATUS_OK)
 		r->result.status = machines_copy(m, r);
 	if (r->result.data_len)
 		r->result.data = scratch_copy(m->ms, r->result.data, r->result.data_len);
@@ -561,11 +564,19 @@ void machine_lose(struct machine *m, bool sane, const char *reason)
 	snprintf(m->reason, sizeof m->reason, "%s", reason);
 	m->state = MACHINE_LOST;
 	m->sane = sane;
-	while (m->replay_head)
-		take_replay(m);
+	machine_drop_running(m, MACHINE_E_IS_LOST);
 	machine_refuse_queued(m, MACHINE_E_IS_LOST, m->reason, true);
 	machine_release_parked(m, MACHINE_E_ABORTED, m->reason);
 	machine_unready(m);
+}
+
+void machine_drop_running(struct machine *m, enum machine_error error)
+{
+	if (m->running && !m->running->replayed)
+		machine_end_request(m->running, error, NULL);
+	m->running = NULL;
+	while (take_replay(m))
+		;
 }
 
 /* Everything of this turn is void, so everything goes, but for those who sleep since
@@ -574,9 +585,7 @@ void machine_roll_back(struct machine *m)
 {
 	uint32_t kept = 0;
 
-	if (m->running)
-		machine_end_request(m->running, MACHINE_E_HISTORY, NULL);
-	m->running = NULL;
+	machine_drop_running(m, MACHINE_E_HISTORY);
 	m->nr_events = m->nr_completions = 0;
 	for (uint32_t i = 0; i < m->nr_parked; i++) {
 		struct parked_op p = m->parked[i];

@@ -89,6 +89,8 @@ struct machine_request {
 	uint64_t arrived_ns;	  /* uv_hrtime() */
 	/* After the commit, or with `error`. The request is its owner's again. */
 	void (*done)(struct machine_request *r);
+	/* After the commit: the op sleeps, done() comes later. May be NULL. */
+	void (*parked)(struct machine_request *r);
 
 	/* Set by the machine; good in done(). result.data dies after done(). */
 	struct engine_result result;
@@ -109,6 +111,8 @@ struct machine_request {
 /* What happens in machines, told while it happens. */
 struct machines_hooks {
 	void *user;
+	/* A back end has something for us: call machines_run() soon. */
+	void (*ready)(void *user);
 	/* A label was used for the first time and has this number now. */
 	void (*labelled)(void *user, struct machine *m, uint32_t number, const char *label);
 	/* A machine came to be by Snapshot or Fork: returns its id. */
@@ -119,7 +123,8 @@ struct machines_hooks {
 	/* A parked op ended inside the op woken_by. */
 	void (*completed)(void *user, struct machine *m, uint64_t woken_by,
 			  const struct engine_completion *c);
-	/* A request is over; its done() is the hook's to call. */
+	/* A request is over; its done() is the hook's to call. Its machine may be gone by
+	 * then. */
 	void (*ended)(void *user, struct machine_request *r);
 	/* A request given to machine_replay() was executed. */
 	void (*replayed)(void *user, struct machine *m, struct machine_request *r);
@@ -152,6 +157,7 @@ void machines_destroy(struct machines *ms, struct machine *m);
 /* Executes ops until there are none, max_ops are done or uv_hrtime() has passed
  * deadline_ns. True: there is more to do now. */
 bool machines_run(struct machines *ms, unsigned max_ops, uint64_t deadline_ns);
+bool machines_have_work(const struct machines *ms); /* ... to do now */
 /* Ends every queued request but the daemon's own. */
 void machines_refuse_queued(struct machines *ms, enum machine_error error, const char *why);
 /* Ends every parked request; the ops stay parked. */
@@ -219,6 +225,10 @@ void machine_replay(struct machine *m, struct machine_request *r);
 void machine_recovered(struct machine *m);
 /* It cannot go on: LOST, with the reason. Looked into it can be if `sane`. */
 void machine_lose(struct machine *m, bool sane, const char *reason);
+
+/* Is the last word on this kind of op the daemon's and not the engine's (Snapshot,
+ * Fork: the name may be taken)? */
+bool machine_decides(uint32_t code);
 
 bool machine_name_valid(const char *name, size_t length);
 

@@ -147,6 +147,8 @@ static inline void machine_touch(struct machine *m)
 }
 void machine_free(struct machine *m);
 void machine_end_request(struct machine_request *r, enum machine_error error, const char *why);
+/* Forgets the op that is half done, and what is to be replayed. */
+void machine_drop_running(struct machine *m, enum machine_error error);
 void machine_refuse_queued(struct machine *m, enum machine_error error, const char *why,
 			   bool own_too);
 void machine_release_parked(struct machine *m, enum machine_error error, const char *why);

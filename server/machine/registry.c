@@ -263,11 +263,8 @@ void machines_destroy(struct machines *ms, struct machine *m)
 	m->ending = true;
 	machine_touch(m);
 	ms->generation++;
-	if (m->running) {
-		/* Half done and unnumbered: no row of it will ever be. */
-		machine_end_request(m->running, MACHINE_E_GONE, NULL);
-		m->running = NULL;
-	}
+	/* An op half done has no number yet: no row of it will ever be. */
+	machine_drop_running(m, MACHINE_E_GONE);
 	machine_refuse_queued(m, MACHINE_E_GONE, NULL, true);
 	machine_release_parked(m, MACHINE_E_ABORTED, NULL);
 	machine_unready(m);
@@ -353,6 +350,11 @@ bool machines_run(struct machines *ms, unsigned max_ops, uint64_t deadline_ns)
 			machine_unready(m);
 		max_ops -= done;
 	}
+	return ms->ready != NULL;
+}
+
+bool machines_have_work(const struct machines *ms)
+{
 	return ms->ready != NULL;
 }
 

@@ -1,0 +1,74 @@
+/*
+ * rpc_priv.h - what the services share.
+ */
+#ifndef RPC_PRIV_H
+#define RPC_PRIV_H
+
+#include "codec.h"
+#include "rpc.h"
+
+/* A client receives at most 4 MiB by default; a message stays below this. */
+enum { MESSAGE_MAX = 3500 << 10 };
+
+struct rpc {
+	struct turn *turn;
+	struct machines *machines;
+	struct history *history;
+	struct wire_buffer scratch; /* for one message at a time */
+};
+extern struct rpc rpc;
+
+/* Methods of a service, for the router; the last one has no path. */
+extern const struct net_method machines_methods[], history_methods[], memory_methods[];
+/* What every op's method uses. */
+extern const struct net_handler memory_op_handler;
+
+void memory_flush(void);
+void memory_close(void);
+void history_service_stop(void);
+
+/* gRPC status of an error, and the end of a call with it. */
+enum net_status rpc_status(enum machine_error error);
+void rpc_fail(struct net_call *call, enum machine_error error, const char *why);
+/* The same for an op or question that a machine refused: says why it is LOST. */
+const char *rpc_refusal(struct machine *m, enum machine_error error);
+
+/* The history's number of the connection that a call came by. */
+uint64_t rpc_client(struct net_call *call);
+
+/* A machine by name; ends the call with NOT_FOUND if there is none. */
+struct machine *rpc_find_machine(struct net_call *call, const char *name, size_t length);
+int rpc_unknown_machine(char *text, size_t size, const char *name, size_t length);
+
+/*
+ * A unary call whose answer comes after the turn's commit. `answer` sends and
+ * finishes, and returns true; or returns false to be called after the next turn. It
+ * gets the machine by id again: it may be gone. The question is freed after it, or
+ * when the call is closed, whatever comes first.
+ */
+struct rpc_question {
+	struct turn_waiter waiter;
+	struct net_call *call;
+	bool (*answer)(struct rpc_question *q, enum machine_error error, const char *why);
+	uint64_t machine;
+	unsigned row;
+	uint64_t args[OP_ARGS];
+	uint64_t token, sequence;
+};
+struct rpc_question *rpc_ask(struct net_call *call, uint64_t machine,
+			     bool (*answer)(struct rpc_question *q, enum machine_error error,
+					    const char *why));
+
+/* The handlers of unary calls: open() and half_close() see to it that there is one
+ * message; closed() frees the question. */
+void rpc_unary_open(struct net_call *call);
+/* In message(): false, and the call has ended, if it is not the first one. */
+bool rpc_unary_take(struct net_call *call);
+bool rpc_unary_is_waiting(struct net_call *call); /* ... for its message */
+void rpc_unary_half_close(struct net_call *call);
+void rpc_unary_closed(struct net_call *call, enum net_end end);
+
+/* Sends rpc.scratch as the one answer and finishes. */
+void rpc_reply_scratch(struct net_call *call);
+
+#endif
