@@ -317,6 +317,15 @@ static bool types_may_merge(const struct engine *e, u32 zone, pfn_t buddy, u32 o
 	return type == other || (may_merge(type) && may_merge(other));
 }
 
+bool buddy_is_mergeable(struct engine *e, u32 zone, pfn_t pfn, u32 order)
+{
+	const struct zone *z = zone_at(e, zone);
+	pfn_t buddy = pfn ^ pages_of_order(order);
+
+	return is_free_block(e, z, buddy, order) &&
+	       types_may_merge(e, zone, buddy, order, pageblock_type(e, zone, pfn));
+}
+
 void buddy_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type, enum free_where where)
 {
 	struct zone *z = zone_at(e, zone);

@@ -39,6 +39,10 @@ bool buddy_has(const struct zone *z, u32 order, bool highatomic);
  * zone has enough of them. */
 void buddy_reserve_highatomic(struct engine *e, u32 zone, pfn_t pfn);
 
+/* Is the buddy of this block of an order below MAX_ORDER free, so that the two would
+ * have to be one? */
+bool buddy_is_mergeable(struct engine *e, u32 zone, pfn_t pfn, u32 order);
+
 /* Blocks on a free list, the frontier's included. */
 u32 buddy_count(const struct zone *z, u32 order, u32 type);
 
