@@ -1,0 +1,314 @@
+/*
+ * main.c - zonectl: finds the command, connects when one needs it, explains failures.
+ *
+ * Commands are this file's table, and after it every op and every inspection of the
+ * contract by its word.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "zonectl.h"
+
+enum { DEFAULT_TIMEOUT_MS = 30000 };
+
+static int ping_command(struct ctl *ctl, int argc, char **argv);
+static int health_command(struct ctl *ctl, int argc, char **argv);
+static int help_command(struct ctl *ctl, int argc, char **argv);
+static int version_command(struct ctl *ctl, int argc, char **argv);
+
+static const struct command {
+	const char *word;
+	int (*run)(struct ctl *ctl, int argc, char **argv);
+	const char *help;
+} commands[] = {
+    {"machine", machine_command, "create, list, get, destroy, check, digest"},
+    {"pipe", pipe_command, "ops from JSON lines, pipelined, results as JSON lines"},
+    {"sql", sql_command, "ask the history"},
+    {"tail", tail_command, "follow ops and events as they happen"},
+    {"map", map_command, "draw a machine's memory and address space"},
+    {"explain", explain_command, "what an op, event, status, flag or column means"},
+    {"ping", ping_command, "time a round trip to the daemon"},
+    {"health", health_command, "is the daemon serving?"},
+    {"help", help_command, "help [COMMAND]"},
+    {"version", version_command, "print the version"},
+};
+enum { NR_COMMANDS = sizeof commands / sizeof *commands };
+
+/* ---- connection ---- */
+
+int ctl_connect(struct ctl *ctl)
+{
+	char err[512];
+	int rc;
+
+	if (ctl->z)
+		return EXIT_DONE;
+	rc = zoned_connect(&ctl->options, &ctl->z, err, sizeof err);
+	if (!rc)
+		return EXIT_DONE;
+	complain("%s", err);
+	if (rc == ZONED_ARGUMENT)
+		return EXIT_USAGE;
+	fputs("Is the daemon running? Start it with `zoned`, or name another one with --address\n"
+	      "or $ZONED_ADDRESS.\n",
+	      stderr);
+	return EXIT_UNREACHABLE;
+}
+
+int ctl_need_machine(const struct ctl *ctl, const char *command)
+{
+	if (ctl->machine && *ctl->machine)
+		return EXIT_DONE;
+	return usage_error("%s: which machine? Give -m NAME or set $ZONED_MACHINE; "
+			   "`zonectl machine list` names them",
+			   command);
+}
+
+int ctl_failed(struct ctl *ctl, const char *what, int code)
+{
+	complain("%s: %s: %s", what, zoned_code_name(code), zoned_error(ctl->z));
+	switch (code) {
+	case ZONED_UNREACHABLE:
+	case ZONED_LOST: return EXIT_UNREACHABLE;
+	case ZONED_NOT_FOUND:
+		if (ctl->machine)
+			fputs("`zonectl machine list` names the machines.\n", stderr);
+		return EXIT_REFUSED;
+	case ZONED_UNAUTHENTICATED:
+		fputs("Give the daemon's token with --token-file or $ZONED_TOKEN_FILE.\n", stderr);
+		return EXIT_REFUSED;
+	default: return EXIT_REFUSED;
+	}
+}
+
+int ctl_call(struct ctl *ctl, const char *what, const char *method, const ProtobufCMessage *request,
+	     const ProtobufCMessageDescriptor *reply_type, ProtobufCMessage **ret_reply)
+{
+	int rc = ctl_connect(ctl);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	rc = zoned_call(ctl->z, method, request, reply_type, ctl->timeout_ms, ret_reply);
+	return rc ? ctl_failed(ctl, what, rc) : EXIT_DONE;
+}
+
+/* ---- ping, health, version ---- */
+
+/* A command without flags and words of its own. */
+static int parse_bare(struct ctl *ctl, const char *command, const char *help, int argc, char **argv)
+{
+	struct args a;
+	int rc = args_parse(ctl, command, argc, argv, NULL, 0, &a);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	rc = args_limit_words(&a, command, 0);
+	args_free(&a);
+	if (ctl->help) {
+		printf("zonectl %s - %s\n\n", command, help);
+		print_flags("flags:", global_flags, nr_global_flags);
+	}
+	return rc;
+}
+
+static int ping_command(struct ctl *ctl, int argc, char **argv)
+{
+	enum { COUNT = 10 };
+	static const struct flag flags[] = {{"count", 'n', "N", "how many; default 10"}};
+	struct args a;
+	uint64_t count = COUNT, i;
+	int rc = args_parse(ctl, "ping", argc, argv, flags, 1, &a);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	if (args_has(&a, "count") && !number_parse(args_text(&a, "count"), false, &count))
+		rc = usage_error("ping: --count %s is not a number", args_text(&a, "count"));
+	args_free(&a);
+	if (ctl->help) {
+		printf("zonectl ping - time a round trip to the daemon (its health check)\n\n");
+		print_flags("flags:", flags, 1);
+		return EXIT_DONE;
+	}
+	if (rc == EXIT_DONE)
+		rc = ctl_connect(ctl);
+	for (i = 0; rc == EXIT_DONE && i < count; i++) {
+		uint64_t before = monotonic_ns();
+		bool serving;
+		int code = zoned_health(ctl->z, "", ctl->timeout_ms, &serving);
+
+		if (code)
+			rc = ctl_failed(ctl, "ping", code);
+		else
+			printf("%s: %s, %.1f us\n", zoned_address(ctl->z),
+			       serving ? "serving" : "not serving",
+			       (double)(monotonic_ns() - before) / 1e3);
+	}
+	return rc;
+}
+
+static int health_command(struct ctl *ctl, int argc, char **argv)
+{
+	bool serving;
+	int rc = parse_bare(ctl, "health", "0 when the daemon is serving, 4 when it is not yet",
+			    argc, argv);
+
+	if (rc != EXIT_DONE || ctl->help)
+		return rc;
+	rc = ctl_connect(ctl);
+	if (rc != EXIT_DONE)
+		return rc;
+	rc = zoned_health(ctl->z, "", ctl->timeout_ms, &serving);
+	if (rc)
+		return ctl_failed(ctl, "health", rc);
+	if (ctl->json)
+		printf("{\"serving\":%s}\n", serving ? "true" : "false");
+	else
+		printf("%s\n", serving ? "serving" : "not serving");
+	return serving ? EXIT_DONE : EXIT_REFUSED;
+}
+
+static int version_command(struct ctl *ctl, int argc, char **argv)
+{
+	int rc = parse_bare(ctl, "version", "print the version", argc, argv);
+
+	if (rc == EXIT_DONE && !ctl->help)
+		printf("zonectl %s\n", ZONED_VERSION);
+	return rc;
+}
+
+/* ---- help ---- */
+
+static void first_sentence(const char *doc)
+{
+	const char *end = strstr(doc, ". ");
+
+	printf("%.*s\n", end ? (int)(end - doc + 1) : (int)strlen(doc), doc);
+}
+
+static void help_all(void)
+{
+	unsigned i;
+
+	printf("zonectl - asks zoned, a memory manager you can talk to\n\n"
+	       "usage: zonectl COMMAND [ARGUMENTS]; zonectl COMMAND --help tells more\n\n"
+	       "commands:\n");
+	for (i = 0; i < NR_COMMANDS; i++)
+		printf("  %-18s %s\n", commands[i].word, commands[i].help);
+	printf("\nops (each answers with a status, and is kept in the history):\n");
+	for (i = 0; i < OP_CODE_END; i++)
+		if (contract_ops[i].code) {
+			printf("  %-18s ", contract_ops[i].word);
+			first_sentence(*contract_ops[i].doc ? contract_ops[i].doc
+							    : contract_ops[i].name);
+		}
+	printf("\ninspections (look, change nothing, leave no trace):\n");
+	for (i = 0; i < contract_nr_inspections; i++) {
+		printf("  %-18s ", contract_inspections[i].word);
+		first_sentence(contract_inspections[i].doc);
+	}
+	printf("\n");
+	print_flags("flags of every command:", global_flags, nr_global_flags);
+	printf("\nexit codes:\n"
+	       "  0  done\n"
+	       "  1  an op answered with a status other than OK\n"
+	       "  2  the command line, or a line of the input, is wrong\n"
+	       "  3  the daemon cannot be reached, or the connection was lost\n"
+	       "  4  the daemon answered with a gRPC error, or is not serving\n"
+	       "  5  machine check found something that does not add up\n"
+	       "  6  a local file could not be read or written\n");
+}
+
+static const struct command *command_by_word(const char *word)
+{
+	unsigned i;
+
+	for (i = 0; i < NR_COMMANDS; i++)
+		if (strcmp(commands[i].word, word) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+void suggest_commands(struct suggestion *s)
+{
+	unsigned i;
+
+	for (i = 0; i < NR_COMMANDS; i++)
+		suggest(s, commands[i].word);
+	for (i = 0; i < OP_CODE_END; i++)
+		if (contract_ops[i].code)
+			suggest(s, contract_ops[i].word);
+	for (i = 0; i < contract_nr_inspections; i++)
+		suggest(s, contract_inspections[i].word);
+}
+
+static int dispatch(struct ctl *ctl, const char *word, int argc, char **argv)
+{
+	const struct contract_inspection *i = inspection_by_word(word);
+	const struct contract_op *op = op_by_word(word);
+	const struct command *c = command_by_word(word);
+	struct suggestion s = {.word = word};
+
+	if (c)
+		return c->run(ctl, argc, argv);
+	if (op)
+		return op_command(ctl, op, argc, argv);
+	if (i)
+		return inspect_command(ctl, i, argc, argv);
+	suggest_commands(&s);
+	if (s.nearest)
+		return usage_error("no command %s; did you mean %s?", word, s.nearest);
+	return usage_error("no command %s; `zonectl help` lists them", word);
+}
+
+static int help_command(struct ctl *ctl, int argc, char **argv)
+{
+	char *word = args_take_word(&argc, argv);
+
+	ctl->help = true;
+	if (word)
+		return dispatch(ctl, word, argc, argv);
+	help_all();
+	return EXIT_DONE;
+}
+
+/* `zonectl` and `zonectl --help` and `--version`, without a command. */
+static int no_command(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct flag flags[] = {{"version", 'V', NULL, "print the version"}};
+	struct args a;
+	int rc = args_parse(ctl, "help", argc, argv, flags, 1, &a);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	if (args_has(&a, "version"))
+		printf("zonectl %s\n", ZONED_VERSION);
+	else if (ctl->help)
+		help_all();
+	else
+		rc = usage_error("what shall it do? `zonectl help` lists the commands");
+	args_free(&a);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct ctl ctl = {
+	    .machine = getenv("ZONED_MACHINE"),
+	    .timeout_ms = DEFAULT_TIMEOUT_MS,
+	};
+	char *word;
+	int rc;
+
+	argc--;
+	argv++;
+	word = args_take_word(&argc, argv);
+	rc = word ? dispatch(&ctl, word, argc, argv) : no_command(&ctl, argc, argv);
+	zoned_close(ctl.z);
+	if (fflush(stdout) || ferror(stdout)) {
+		fputs("zonectl: cannot write the output\n", stderr);
+		if (rc == EXIT_DONE)
+			rc = EXIT_FILE;
+	}
+	return rc;
+}

@@ -1,0 +1,567 @@
+/*
+ * map.c - draws a machine: physical memory by zone, order, state and owner, and the
+ * virtual address space.
+ *
+ * A cell stands for a power of two of frames. It shows the state that most of its used
+ * frames have, and how full it is: by shade in colour, by case in letters. Without
+ * colour every state has its letter; --ascii avoids everything beyond ASCII.
+ *
+ * Figures are exact unless the machine is so finely divided that its frame map does
+ * not fit into a message; then small runs are merged and the figures say "about".
+ */
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "zonectl.h"
+
+enum { FRAME_BYTES = 4096, NR_ORDERS = 11, MAX_STATES = 32, DRAWN_ROWS = 16, MAX_OWNERS = 10 };
+
+static const struct flag map_flags[] = {
+    {"ascii", 0, NULL, "letters, no colours, no line drawing"},
+    {"rows", 0, "N", "rows of cells for the whole of memory; default 16"},
+};
+
+/* How a state looks. States that a newer daemon has get a question mark. */
+static const struct look {
+	unsigned state;
+	char letter;
+	const char *colour;
+	const char *name;
+} looks[] = {
+    {FRAME_FREE, '.', "90", "free"},
+    {FRAME_PCP, 'c', "96", "per-CPU lists"},
+    {FRAME_ALLOCATED, 'a', "33", "allocated"},
+    {FRAME_RESERVED, 'r', "31", "reserved"},
+    {FRAME_HOLE, ' ', "0", "no RAM"},
+    {FRAME_METADATA, 'm', "35", "mem_map and the engine's own"},
+    {FRAME_PAGE_TABLE, 't', "95", "page tables"},
+    {FRAME_SLAB, 's', "94", "objects"},
+    {FRAME_ANONYMOUS, 'u', "32", "user (anonymous)"},
+    {FRAME_PAGE_CACHE, 'f', "36", "page cache"},
+    {FRAME_VMALLOC, 'v', "34", "vmalloc"},
+    {FRAME_BOUNCE, 'b', "93", "bounce buffers"},
+    {FRAME_HOST, 'h', "91", "the guest's own"},
+};
+static const struct look unknown_look = {MAX_STATES - 1, '?', "0", "?"};
+
+struct picture {
+	struct ctl *ctl;
+	bool ascii, colour, about;
+	unsigned columns;
+	uint64_t rows;
+	uint64_t cell; /* frames */
+	Zoned__V1__InspectResponse *zones, *buddy, *layout, *areas, *kmap;
+	Zoned__V1__FrameRunRow *runs; /* in order of first */
+	size_t nr_runs;
+};
+
+static const struct look *look_of(unsigned state)
+{
+	unsigned i;
+
+	for (i = 0; i < sizeof looks / sizeof *looks; i++)
+		if (looks[i].state == state)
+			return &looks[i];
+	return &unknown_look;
+}
+
+static const char *zone_name(uint32_t zone)
+{
+	const char *name = enum_name(contract_enum_by_name("Zone"), zone);
+
+	return name ? name + strlen("ZONE_") : "?";
+}
+
+/* ---- asking ---- */
+
+static int ask(struct picture *p, const char *word, Zoned__V1__InspectResponse **ret)
+{
+	const struct contract_inspection *i = inspection_by_word(word);
+
+	return inspect_ask(
+	    p->ctl, i, message_new(contract_inspect_messages[i - contract_inspections].question),
+	    ret);
+}
+
+/* The frame map from a frame on, runs shorter than grain merged. */
+static int ask_frames(struct picture *p, uint32_t first, uint64_t grain,
+		      Zoned__V1__InspectResponse **ret)
+{
+	const struct contract_inspection *i = inspection_by_word("frame-map");
+	ProtobufCMessage *question = message_new(&zoned__v1__frame_map__descriptor);
+
+	((Zoned__V1__FrameMap *)question)->first = first;
+	((Zoned__V1__FrameMap *)question)->grain = (uint32_t)grain;
+	return inspect_ask(p->ctl, i, question, ret);
+}
+
+static void keep_runs(struct picture *p, const Zoned__V1__FrameMapReport *report)
+{
+	size_t i;
+
+	p->runs = must(realloc(p->runs, (p->nr_runs + report->n_runs + 1) * sizeof *p->runs));
+	for (i = 0; i < report->n_runs; i++)
+		p->runs[p->nr_runs++] = *report->runs[i];
+}
+
+/* Exact if it fits into one message; else merged, in as many messages as it takes. */
+static int load_frames(struct picture *p)
+{
+	Zoned__V1__InspectResponse *r;
+	uint32_t next = 0;
+	int rc = ask_frames(p, 0, 0, &r);
+
+	if (rc == EXIT_DONE && r->truncated) {
+		message_free(&r->base);
+		p->about = true;
+		rc = ask_frames(p, 0, (p->cell + 7) / 8, &r);
+	}
+	while (rc == EXIT_DONE) {
+		const Zoned__V1__FrameMapReport *report = r->frame_map;
+		bool more = r->truncated && report && report->n_runs;
+
+		if (report)
+			keep_runs(p, report);
+		if (more)
+			next = report->runs[report->n_runs - 1]->first +
+			       report->runs[report->n_runs - 1]->count;
+		message_free(&r->base);
+		if (!more)
+			break;
+		rc = ask_frames(p, next, (p->cell + 7) / 8, &r);
+	}
+	return rc;
+}
+
+static uint64_t spanned_frames(const struct picture *p)
+{
+	const Zoned__V1__ZoneinfoReport *z = p->zones->zoneinfo;
+	uint64_t sum = 0;
+	size_t i;
+
+	for (i = 0; z && i < z->n_zones; i++)
+		sum += z->zones[i]->spanned;
+	return sum;
+}
+
+static int load(struct picture *p)
+{
+	int rc = ask(p, "zoneinfo", &p->zones);
+
+	if (rc == EXIT_DONE)
+		rc = ask(p, "buddyinfo", &p->buddy);
+	if (rc == EXIT_DONE)
+		rc = ask(p, "layout", &p->layout);
+	if (rc == EXIT_DONE)
+		rc = ask(p, "vmallocinfo", &p->areas);
+	if (rc == EXIT_DONE)
+		rc = ask(p, "kmap-window", &p->kmap);
+	if (rc != EXIT_DONE)
+		return rc;
+	p->cell = 1;
+	while (p->cell * p->columns * p->rows < spanned_frames(p))
+		p->cell *= 2;
+	return load_frames(p);
+}
+
+/* ---- physical memory ---- */
+
+/* Frames of a zone's cell by state. */
+struct cell {
+	uint64_t frames[MAX_STATES];
+	uint64_t total;
+};
+
+static unsigned slot_of(uint32_t state)
+{
+	return state < MAX_STATES ? state : MAX_STATES - 1;
+}
+
+static bool is_used(unsigned state)
+{
+	return state != FRAME_FREE && state != FRAME_HOLE;
+}
+
+/* Adds every run's share to the zone's cells. */
+static struct cell *zone_cells(const struct picture *p, const Zoned__V1__ZoneRow *zone,
+			       size_t *ret_nr)
+{
+	uint64_t end = (uint64_t)zone->start + zone->spanned, at;
+	size_t nr = (size_t)((zone->spanned + p->cell - 1) / p->cell), i;
+	struct cell *cells = must(calloc(nr + 1, sizeof *cells));
+
+	for (i = 0; i < p->nr_runs; i++) {
+		uint64_t first = p->runs[i].first, last = first + p->runs[i].count;
+
+		first = first > zone->start ? first : zone->start;
+		last = last < end ? last : end;
+		for (at = first; at < last;) {
+			size_t c = (size_t)((at - zone->start) / p->cell);
+			uint64_t stop = zone->start + (c + 1) * p->cell;
+
+			stop = stop < last ? stop : last;
+			cells[c].frames[slot_of((uint32_t)p->runs[i].state)] += stop - at;
+			cells[c].total += stop - at;
+			at = stop;
+		}
+	}
+	*ret_nr = nr;
+	return cells;
+}
+
+static void draw_cell(const struct picture *p, const struct cell *c)
+{
+	static const char *const shades[] = {"░", "▒", "▓", "█"};
+	uint64_t used = 0, most = 0;
+	unsigned s, state = c->frames[FRAME_FREE] ? FRAME_FREE : FRAME_HOLE;
+	const struct look *look;
+
+	for (s = 0; s < MAX_STATES; s++)
+		if (is_used(s)) {
+			used += c->frames[s];
+			if (c->frames[s] > most) {
+				most = c->frames[s];
+				state = s;
+			}
+		}
+	look = look_of(state);
+	if (!p->colour) {
+		/* A capital is a cell that is at least half used. */
+		putchar(used * 2 >= c->total && look->letter >= 'a' ? look->letter - 'a' + 'A'
+								    : look->letter);
+		return;
+	}
+	if (!used)
+		printf("\033[%sm%s", look->colour, state == FRAME_FREE ? "·" : " ");
+	else
+		printf("\033[%sm%s", look->colour, shades[used * 4 / (c->total + 1)]);
+}
+
+static void draw_cells(const struct picture *p, const Zoned__V1__ZoneRow *zone)
+{
+	size_t nr, i;
+	struct cell *cells = zone_cells(p, zone, &nr);
+
+	for (i = 0; i < nr; i++) {
+		if (i % p->columns == 0)
+			printf("  %#08llx ", (unsigned long long)(zone->start + i * p->cell));
+		draw_cell(p, &cells[i]);
+		if (i % p->columns == p->columns - 1 || i == nr - 1)
+			printf("%s\n", p->colour ? "\033[0m" : "");
+	}
+	free(cells);
+}
+
+static const char *frames_text(uint64_t frames, char *to, size_t size)
+{
+	return human_size(frames * FRAME_BYTES, to, size);
+}
+
+/* Free blocks by order, as in /proc/buddyinfo. */
+static void draw_orders(const struct picture *p, uint32_t zone)
+{
+	const Zoned__V1__BuddyinfoReport *b = p->buddy->buddyinfo;
+	uint32_t free_blocks[NR_ORDERS] = {0};
+	unsigned o;
+	size_t i;
+
+	for (i = 0; b && i < b->n_blocks; i++)
+		if ((uint32_t)b->blocks[i]->zone == zone && b->blocks[i]->order < NR_ORDERS)
+			free_blocks[b->blocks[i]->order] = b->blocks[i]->free;
+	printf("  free blocks by order:");
+	for (o = 0; o < NR_ORDERS; o++)
+		printf(" %u", free_blocks[o]);
+	putchar('\n');
+}
+
+static void draw_zones(const struct picture *p)
+{
+	const Zoned__V1__ZoneinfoReport *z = p->zones->zoneinfo;
+	char a[16], b[16], c[16];
+	size_t i;
+
+	printf("physical memory, a cell is %llu frame%s (%s)\n", (unsigned long long)p->cell,
+	       p->cell == 1 ? "" : "s", frames_text(p->cell, a, sizeof a));
+	for (i = 0; z && i < z->n_zones; i++) {
+		const Zoned__V1__ZoneRow *zone = z->zones[i];
+
+		if (!zone->spanned)
+			continue;
+		printf("\n%s%s%s  %s managed, %s free (%u pages; min %u low %u high %u), %s on "
+		       "per-CPU lists\n",
+		       p->colour ? "\033[1m" : "", zone_name((uint32_t)zone->zone),
+		       p->colour ? "\033[0m" : "", frames_text(zone->managed, a, sizeof a),
+		       frames_text(zone->free, b, sizeof b), zone->free, zone->min, zone->low,
+		       zone->high, frames_text(zone->pcp, c, sizeof c));
+		draw_cells(p, zone);
+		draw_orders(p, (uint32_t)zone->zone);
+	}
+}
+
+/* The legend, and what each state holds. */
+static void draw_states(const struct picture *p)
+{
+	uint64_t totals[MAX_STATES] = {0};
+	char text[16];
+	unsigned s;
+	size_t i;
+
+	for (i = 0; i < p->nr_runs; i++)
+		totals[slot_of((uint32_t)p->runs[i].state)] += p->runs[i].count;
+	printf("\nby state%s:\n", p->about ? " (about)" : "");
+	for (s = 0; s < MAX_STATES; s++) {
+		const struct look *look = look_of(s);
+
+		if (!totals[s] || s == FRAME_HOLE)
+			continue;
+		if (p->colour)
+			printf("  \033[%sm%s\033[0m", look->colour, s == FRAME_FREE ? "·" : "█");
+		else
+			printf("  %c", look->letter);
+		printf(" %8s  %9llu pages  %s\n", frames_text(totals[s], text, sizeof text),
+		       (unsigned long long)totals[s], look->name);
+	}
+}
+
+/* ---- owners ---- */
+
+struct owner {
+	uint32_t number;
+	uint64_t pages;
+};
+
+static int by_pages(const void *a, const void *b)
+{
+	const struct owner *x = a, *y = b;
+
+	return x->pages < y->pages ? 1 : x->pages > y->pages ? -1 : 0;
+}
+
+/* Labels are in the history, not in the machine. Without an answer the number stands. */
+static void owner_label(struct picture *p, uint32_t number, char *to, size_t size)
+{
+	Zoned__V1__QueryRequest request = ZONED__V1__QUERY_REQUEST__INIT;
+	Zoned__V1__Value machine = ZONED__V1__VALUE__INIT, owner = ZONED__V1__VALUE__INIT;
+	Zoned__V1__Value *parameters[] = {&machine, &owner};
+	ProtobufCMessage *page;
+	struct zoned_stream *s;
+
+	snprintf(to, size, "owner %u", number);
+	request.sql =
+	    (char *)(uintptr_t) "select label from owners where number = ?2 and machine = "
+				"(select max(id) from machines where name = ?1)";
+	machine.value_case = ZONED__V1__VALUE__VALUE_TEXT;
+	machine.text = (char *)(uintptr_t)p->ctl->machine;
+	owner.value_case = ZONED__V1__VALUE__VALUE_INTEGER;
+	owner.integer = number;
+	request.parameters = parameters;
+	request.n_parameters = 2;
+	if (zoned_stream_open(p->ctl->z, "/zoned.v1.History/Query",
+			      &zoned__v1__query_response__descriptor, p->ctl->timeout_ms, &s))
+		return;
+	zoned_stream_send(s, &request.base);
+	zoned_stream_end(s);
+	while (zoned_stream_receive(s, ZONED_NO_TIMEOUT, &page) == 0) {
+		const Zoned__V1__QueryResponse *r = (const Zoned__V1__QueryResponse *)page;
+
+		if (r->n_rows && r->rows[0]->n_values &&
+		    r->rows[0]->values[0]->value_case == ZONED__V1__VALUE__VALUE_TEXT)
+			snprintf(to, size, "%s", r->rows[0]->values[0]->text);
+		message_free(page);
+	}
+	zoned_stream_close(s);
+}
+
+static void add_owner(struct owner **owners, size_t *nr, uint32_t number, uint64_t pages)
+{
+	size_t i;
+
+	for (i = 0; i < *nr && (*owners)[i].number != number; i++)
+		;
+	if (i == *nr) {
+		*owners = must(realloc(*owners, (*nr + 1) * sizeof **owners));
+		(*owners)[(*nr)++] = (struct owner){number, 0};
+	}
+	(*owners)[i].pages += pages;
+}
+
+static void draw_owners(struct picture *p)
+{
+	struct owner *owners = NULL;
+	size_t nr = 0, i;
+	char label[80], text[16];
+
+	for (i = 0; i < p->nr_runs; i++)
+		if (p->runs[i].owner)
+			add_owner(&owners, &nr, p->runs[i].owner, p->runs[i].count);
+	if (nr) {
+		qsort(owners, nr, sizeof *owners, by_pages);
+		printf("\nby owner%s:\n", p->about ? " (about)" : "");
+	}
+	for (i = 0; i < nr && i < MAX_OWNERS; i++) {
+		owner_label(p, owners[i].number, label, sizeof label);
+		printf("    %8s  %9llu pages  %s\n",
+		       frames_text(owners[i].pages, text, sizeof text),
+		       (unsigned long long)owners[i].pages, label);
+	}
+	if (nr > MAX_OWNERS)
+		printf("    and %zu more\n", nr - MAX_OWNERS);
+	free(owners);
+}
+
+/* ---- the address space ---- */
+
+static uint64_t part_end(const Zoned__V1__LayoutRow *part)
+{
+	return part->end ? part->end : 1ull << 32;
+}
+
+/* Highest first; of two that begin alike, the one that holds the other first. */
+static int by_address(const void *a, const void *b)
+{
+	const Zoned__V1__LayoutRow *x = *(Zoned__V1__LayoutRow *const *)a;
+	const Zoned__V1__LayoutRow *y = *(Zoned__V1__LayoutRow *const *)b;
+
+	if (part_end(x) != part_end(y))
+		return part_end(x) < part_end(y) ? 1 : -1;
+	return x->start > y->start ? 1 : x->start < y->start ? -1 : 0;
+}
+
+/* What is in use of a window, for its line. */
+static void part_usage(const struct picture *p, const Zoned__V1__LayoutRow *part, char *to,
+		       size_t size)
+{
+	const Zoned__V1__VmallocinfoReport *v = p->areas->vmallocinfo;
+	const Zoned__V1__KmapWindowReport *k = p->kmap->kmap_window;
+	uint64_t used = 0;
+	char text[16];
+	size_t i;
+
+	*to = '\0';
+	if (part->part == ZONED__V1__LAYOUT_PART__LAYOUT_VMALLOC && v) {
+		for (i = 0; i < v->n_areas; i++)
+			used += v->areas[i]->end - v->areas[i]->start;
+		snprintf(to, size, "%zu areas, %s taken", v->n_areas,
+			 human_size(used, text, sizeof text));
+	}
+	if (part->part == ZONED__V1__LAYOUT_PART__LAYOUT_PKMAP && k && k->n_summary)
+		snprintf(to, size, "%u of %u slots used, %u stale, %zu sleepers",
+			 k->summary[0]->used, k->summary[0]->slots, k->summary[0]->stale,
+			 k->n_sleepers);
+}
+
+/* The longer the bar, the larger the part: one step for each doubling from a page on. */
+static void draw_bar(const struct picture *p, uint64_t size)
+{
+	enum { WIDTH = 20 };
+	unsigned steps = 0, i;
+
+	for (size /= FRAME_BYTES; size; size /= 2)
+		steps++;
+	for (i = 0; i < WIDTH; i++)
+		fputs(i < steps ? (p->ascii ? "#" : "▇") : " ", stdout);
+}
+
+static void draw_layout(const struct picture *p)
+{
+	const Zoned__V1__LayoutReport *l = p->layout->layout;
+	const struct contract_enum *names = contract_enum_by_name("LayoutPart");
+	uint64_t outer_start = 1ull << 32;
+	size_t i;
+
+	if (!l || !l->n_parts)
+		return;
+	qsort(l->parts, l->n_parts, sizeof *l->parts, by_address);
+	printf("\naddress space\n");
+	for (i = 0; i < l->n_parts; i++) {
+		const Zoned__V1__LayoutRow *part = l->parts[i];
+		const char *name = enum_name(names, (uint32_t)part->part);
+		bool inside = part_end(part) > outer_start;
+		char size[16], usage[96], label[32];
+		unsigned k;
+
+		snprintf(label, sizeof label, "%s%s", inside ? "  " : "",
+			 name ? name + strlen("LAYOUT_") : "?");
+		for (k = 0; label[k]; k++)
+			label[k] =
+			    label[k] == '_' ? ' ' : (char)(label[k] | (label[k] >= 'A') << 5);
+		part_usage(p, part, usage, sizeof usage);
+		printf("  %#010x-%#010llx %7s ", part->start,
+		       (unsigned long long)part_end(part) - 1,
+		       human_size(part_end(part) - part->start, size, sizeof size));
+		draw_bar(p, part_end(part) - part->start);
+		printf(" %-16s %s\n", label, usage);
+		if (!inside)
+			outer_start = part->start;
+	}
+}
+
+/* ---- the command ---- */
+
+static void draw(struct picture *p)
+{
+	printf("%s after op %llu\n", p->ctl->machine, (unsigned long long)p->zones->op);
+	draw_zones(p);
+	draw_states(p);
+	draw_owners(p);
+	draw_layout(p);
+}
+
+static void picture_free(struct picture *p)
+{
+	Zoned__V1__InspectResponse *responses[] = {p->zones, p->buddy, p->layout, p->areas,
+						   p->kmap};
+	unsigned i;
+
+	for (i = 0; i < sizeof responses / sizeof *responses; i++)
+		if (responses[i])
+			message_free(&responses[i]->base);
+	free(p->runs);
+}
+
+static bool terminal_is_utf8(void)
+{
+	const char *ctype = setlocale(LC_CTYPE, "");
+
+	return ctype && (strstr(ctype, "UTF-8") || strstr(ctype, "utf8"));
+}
+
+int map_command(struct ctl *ctl, int argc, char **argv)
+{
+	struct picture p = {.ctl = ctl, .rows = DRAWN_ROWS};
+	struct args a;
+	int rc = args_parse(ctl, "map", argc, argv, map_flags, 2, &a);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	p.ascii = args_has(&a, "ascii") || !terminal_is_utf8();
+	p.colour = !args_has(&a, "ascii") && !p.ascii && want_colour(stdout);
+	p.columns = terminal_width() > 40 ? terminal_width() - 12 : 28;
+	if (args_has(&a, "rows") &&
+	    (!number_parse(args_text(&a, "rows"), false, &p.rows) || !p.rows || p.rows > 4096))
+		rc = usage_error("map: --rows %s is not a number from 1 to 4096",
+				 args_text(&a, "rows"));
+	if (rc == EXIT_DONE)
+		rc = args_limit_words(&a, "map", 0);
+	args_free(&a);
+	if (ctl->help) {
+		printf(
+		    "zonectl map - draw a machine's memory and address space\n\n"
+		    "usage: zonectl map -m MACHINE [flags]\n\n"
+		    "Width: the terminal's, or $COLUMNS. Colours: on a terminal, unless $NO_COLOR\n"
+		    "is set; without them every state is a letter, a capital where a cell is at\n"
+		    "least half used.\n\n");
+		print_flags("flags:", map_flags, 2);
+		print_flags("\nfor every command:", global_flags, nr_global_flags);
+		return EXIT_DONE;
+	}
+	if (rc == EXIT_DONE)
+		rc = ctl_need_machine(ctl, "map");
+	if (rc == EXIT_DONE)
+		rc = load(&p);
+	if (rc == EXIT_DONE)
+		draw(&p);
+	picture_free(&p);
+	return rc;
+}

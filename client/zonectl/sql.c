@@ -1,0 +1,380 @@
+/*
+ * sql.c - questions to the history: a statement out, pages of rows back.
+ *
+ * As a table (columns as wide as the first page needs), CSV (RFC 4180) or JSON. In a
+ * table a column that is named like a field of the contract is printed as that field
+ * is: pfn and va in hex, gfp as names. --raw, CSV and JSON leave the numbers alone.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "zonectl.h"
+
+enum { STATEMENT_BYTES = 1 << 20, MAX_PARAMETERS = 32 };
+
+static const struct flag sql_flags[] = {
+    {"csv", 0, NULL, "comma-separated values"},
+    {"raw", 0, NULL, "numbers as they are stored"},
+    {"limit", 'n', "N", "at most this many rows; default: the daemon's limit"},
+    {"param", 'p', "VALUE", "for ?1, ?2, ...; may be repeated"},
+    {"no-pager", 0, NULL, "do not start $PAGER when the output is longer than the screen"},
+};
+enum { NR_SQL_FLAGS = sizeof sql_flags / sizeof *sql_flags };
+
+/* How the rows are written. */
+struct output {
+	enum { TABLE, CSV, JSON } form;
+	bool raw;
+	FILE *to;
+	unsigned nr_columns;
+	struct output_column {
+		char *name;
+		const struct contract_field *meaning; /* NULL: print as it is */
+		bool time;
+	} * columns;
+	struct table *table;
+	uint64_t rows;
+};
+
+/* ---- what a column's name says ---- */
+
+static bool same_meaning(const struct contract_field *a, const struct contract_field *b)
+{
+	return a->is_flags == b->is_flags && a->enums[0] == b->enums[0] &&
+	       strcmp(a->unit, b->unit) == 0;
+}
+
+/* Takes up a field of that name; *clash when two fields of one name differ. */
+static void look_in(const struct contract_fields *fields, const char *name,
+		    const struct contract_field **meaning, bool *clash)
+{
+	const struct contract_field *f = fields_find(fields, name);
+
+	if (!f)
+		return;
+	if (*meaning && !same_meaning(*meaning, f))
+		*clash = true;
+	*meaning = f;
+}
+
+static const struct contract_field *meaning_of(const char *name)
+{
+	const struct contract_field *meaning = NULL;
+	bool clash = false;
+	unsigned i;
+
+	for (i = 0; i < OP_CODE_END; i++)
+		if (contract_ops[i].code) {
+			look_in(&contract_ops[i].args, name, &meaning, &clash);
+			look_in(&contract_ops[i].values, name, &meaning, &clash);
+		}
+	for (i = 0; i < EVENT_KIND_END; i++)
+		if (contract_events[i].kind)
+			look_in(&contract_events[i].fields, name, &meaning, &clash);
+	return clash || (meaning && meaning->kind == FIELD_BYTES) ? NULL : meaning;
+}
+
+/* ---- cells ---- */
+
+static void format_time(int64_t ns, char *to, size_t size)
+{
+	time_t seconds = (time_t)(ns / 1000000000);
+	struct tm tm;
+	size_t n;
+
+	localtime_r(&seconds, &tm);
+	n = strftime(to, size, "%Y-%m-%d %H:%M:%S", &tm);
+	snprintf(to + n, size - n, ".%06lld", (long long)(ns % 1000000000 / 1000));
+}
+
+static char *blob_text(const ProtobufCBinaryData *blob)
+{
+	char *text = must(malloc(2 * blob->len + 4));
+	size_t i;
+
+	strcpy(text, "x'");
+	for (i = 0; i < blob->len; i++)
+		snprintf(text + 2 + 2 * i, 3, "%02x", blob->data[i]);
+	strcpy(text + 2 + 2 * blob->len, "'");
+	return text;
+}
+
+/* The caller frees it. */
+static char *cell_text(const struct output *o, unsigned column, const Zoned__V1__Value *v)
+{
+	const struct output_column *c = &o->columns[column];
+	char text[512];
+
+	switch (v->value_case) {
+	case ZONED__V1__VALUE__VALUE_INTEGER:
+		if (c->time && !o->raw)
+			format_time(v->integer, text, sizeof text);
+		else if (c->meaning && !o->raw && v->integer >= 0)
+			value_format(c->meaning, (uint64_t)v->integer, text, sizeof text);
+		else
+			snprintf(text, sizeof text, "%lld", (long long)v->integer);
+		return must(strdup(text));
+	case ZONED__V1__VALUE__VALUE_REAL:
+		snprintf(text, sizeof text, "%.6g", v->real);
+		return must(strdup(text));
+	case ZONED__V1__VALUE__VALUE_TEXT: return must(strdup(v->text));
+	case ZONED__V1__VALUE__VALUE_BLOB: return blob_text(&v->blob);
+	default: return must(strdup(""));
+	}
+}
+
+static json_t *cell_json(const Zoned__V1__Value *v)
+{
+	char *text;
+	json_t *json;
+
+	switch (v->value_case) {
+	case ZONED__V1__VALUE__VALUE_INTEGER: return json_integer(v->integer);
+	case ZONED__V1__VALUE__VALUE_REAL: return json_real(v->real);
+	case ZONED__V1__VALUE__VALUE_TEXT: return json_string(v->text);
+	case ZONED__V1__VALUE__VALUE_BLOB:
+		text = blob_text(&v->blob);
+		json = json_string(text);
+		free(text);
+		return json;
+	default: return json_null();
+	}
+}
+
+static void csv_cell(FILE *to, const char *text)
+{
+	if (!strpbrk(text, ",\"\r\n")) {
+		fputs(text, to);
+		return;
+	}
+	fputc('"', to);
+	for (; *text; text++) {
+		if (*text == '"')
+			fputc('"', to);
+		fputc(*text, to);
+	}
+	fputc('"', to);
+}
+
+/* ---- pages ---- */
+
+static void csv_row(const struct output *o, char *const *cells)
+{
+	unsigned i;
+
+	for (i = 0; i < o->nr_columns; i++) {
+		if (i)
+			fputc(',', o->to);
+		csv_cell(o->to, cells[i]);
+	}
+	fputs("\r\n", o->to);
+}
+
+static void begin(struct output *o, const Zoned__V1__QueryResponse *page)
+{
+	const char **names = must(calloc(page->n_columns + 1, sizeof *names));
+	unsigned i;
+
+	o->nr_columns = (unsigned)page->n_columns;
+	o->columns = must(calloc(page->n_columns + 1, sizeof *o->columns));
+	for (i = 0; i < o->nr_columns; i++) {
+		struct output_column *c = &o->columns[i];
+
+		c->name = must(strdup(page->columns[i]->name));
+		c->meaning = meaning_of(c->name);
+		c->time = strcmp(c->name, "time_ns") == 0;
+		names[i] = c->name;
+	}
+	if (o->form == TABLE)
+		o->table = table_new(o->nr_columns, names);
+	else if (o->form == CSV)
+		csv_row(o, (char *const *)(uintptr_t)names);
+	else
+		fputs("[", o->to);
+	free(names);
+}
+
+static void json_row(struct output *o, const Zoned__V1__Row *row)
+{
+	json_t *object = json_object();
+	unsigned i;
+
+	for (i = 0; i < o->nr_columns && i < row->n_values; i++)
+		json_object_set_new(object, o->columns[i].name, cell_json(row->values[i]));
+	fputs(o->rows ? ",\n " : "\n ", o->to);
+	json_dumpf(object, o->to, JSON_COMPACT);
+	json_decref(object);
+}
+
+static bool is_number(const Zoned__V1__Value *v)
+{
+	return v->value_case == ZONED__V1__VALUE__VALUE_INTEGER ||
+	       v->value_case == ZONED__V1__VALUE__VALUE_REAL;
+}
+
+static void text_row(struct output *o, const Zoned__V1__Row *row)
+{
+	char **cells = must(calloc(o->nr_columns + 1, sizeof *cells));
+	unsigned i;
+
+	for (i = 0; i < o->nr_columns; i++) {
+		static const Zoned__V1__Value none = ZONED__V1__VALUE__INIT;
+		const Zoned__V1__Value *v = i < row->n_values ? row->values[i] : &none;
+
+		cells[i] = cell_text(o, i, v);
+		if (o->table && o->rows == 0)
+			table_align_right(o->table, i, is_number(v));
+	}
+	if (o->table)
+		table_add(o->table, (const char *const *)cells);
+	else
+		csv_row(o, cells);
+	for (i = 0; i < o->nr_columns; i++)
+		free(cells[i]);
+	free(cells);
+}
+
+static void print_page(struct output *o, const Zoned__V1__QueryResponse *page)
+{
+	size_t i;
+
+	if (!o->columns)
+		begin(o, page);
+	for (i = 0; i < page->n_rows; i++) {
+		if (o->form == JSON)
+			json_row(o, page->rows[i]);
+		else
+			text_row(o, page->rows[i]);
+		o->rows++;
+	}
+	if (o->table)
+		table_print(o->table, o->to);
+}
+
+static void finish(struct output *o)
+{
+	unsigned i;
+
+	if (o->form == JSON)
+		fputs(o->columns ? "\n]\n" : "[]\n", o->to);
+	for (i = 0; i < o->nr_columns; i++)
+		free(o->columns[i].name);
+	free(o->columns);
+	table_free(o->table);
+}
+
+/* ---- the question ---- */
+
+static Zoned__V1__Value *parameter_new(const char *text)
+{
+	Zoned__V1__Value *v = (Zoned__V1__Value *)message_new(&zoned__v1__value__descriptor);
+	uint64_t n;
+
+	if (number_parse(text, false, &n) && n <= INT64_MAX) {
+		v->value_case = ZONED__V1__VALUE__VALUE_INTEGER;
+		v->integer = (int64_t)n;
+	} else {
+		v->value_case = ZONED__V1__VALUE__VALUE_TEXT;
+		v->text = must(strdup(text));
+	}
+	return v;
+}
+
+static int build(struct ctl *ctl, const struct args *a, Zoned__V1__QueryRequest *request)
+{
+	const char *text, *limit = args_text(a, "limit");
+	size_t length;
+	unsigned i;
+
+	if (a->nr_words == 0)
+		return usage_error(
+		    "sql: ask what? zonectl sql \"select ...\", or - to read it from "
+		    "standard input");
+	if (strcmp(a->words[0], "-") == 0)
+		request->sql = (char *)read_file("-", STATEMENT_BYTES, &length);
+	else
+		request->sql = must(strdup(a->words[0]));
+	if (!request->sql)
+		return EXIT_FILE;
+	if (limit && !number_parse(limit, true, &request->row_limit))
+		return usage_error("sql: --limit %s is not a number", limit);
+	if (ctl->timeout_given)
+		request->timeout_ms = ctl->timeout_ms;
+	request->parameters = must(calloc(MAX_PARAMETERS, sizeof *request->parameters));
+	for (i = 0; (text = args_text_at(a, "param", i)); i++) {
+		if (i == MAX_PARAMETERS)
+			return usage_error("sql: more than %d parameters", MAX_PARAMETERS);
+		request->parameters[request->n_parameters++] = parameter_new(text);
+	}
+	return EXIT_DONE;
+}
+
+static int ask(struct ctl *ctl, const Zoned__V1__QueryRequest *request, struct output *o)
+{
+	struct zoned_stream *s;
+	ProtobufCMessage *page;
+	bool truncated = false;
+	int rc = ctl_connect(ctl);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	rc = zoned_stream_open(ctl->z, "/zoned.v1.History/Query",
+			       &zoned__v1__query_response__descriptor, ctl->timeout_ms, &s);
+	if (rc)
+		return ctl_failed(ctl, "sql", rc);
+	rc = zoned_stream_send(s, &request->base);
+	if (!rc)
+		rc = zoned_stream_end(s);
+	while (!rc && !(rc = zoned_stream_receive(s, ZONED_NO_TIMEOUT, &page))) {
+		print_page(o, (Zoned__V1__QueryResponse *)page);
+		truncated = ((Zoned__V1__QueryResponse *)page)->truncated;
+		message_free(page);
+	}
+	if (rc != ZONED_END)
+		rc = ctl_failed(ctl, "sql", rc);
+	else
+		rc = EXIT_DONE;
+	zoned_stream_close(s);
+	finish(o);
+	if (truncated)
+		complain("sql: there are more rows; this is the limit (--limit N)");
+	return rc;
+}
+
+int sql_command(struct ctl *ctl, int argc, char **argv)
+{
+	ProtobufCMessage *request = message_new(&zoned__v1__query_request__descriptor);
+	struct output o = {0};
+	struct args a;
+	int rc = args_parse(ctl, "sql", argc, argv, sql_flags, NR_SQL_FLAGS, &a);
+
+	if (rc != EXIT_DONE) {
+		message_free(request);
+		return rc;
+	}
+	if (ctl->help) {
+		printf("zonectl sql - ask the history, read-only\n\n"
+		       "usage: zonectl sql \"select ...\" [flags]\n\n"
+		       "There is a view op_NAME for every op and event_NAME for every event; see\n"
+		       "`zonectl sql \"select name from sqlite_schema where type = 'view'\"` and\n"
+		       "`zonectl explain VIEW`.\n\n");
+		print_flags("flags:", sql_flags, NR_SQL_FLAGS);
+		print_flags("\nfor every command:", global_flags, nr_global_flags);
+		goto out;
+	}
+	rc = args_limit_words(&a, "sql", 1);
+	if (rc == EXIT_DONE)
+		rc = build(ctl, &a, (Zoned__V1__QueryRequest *)request);
+	if (rc != EXIT_DONE)
+		goto out;
+	o.form = ctl->json ? JSON : args_has(&a, "csv") ? CSV : TABLE;
+	o.raw = args_has(&a, "raw") || o.form != TABLE;
+	o.to = pager_open(o.form == TABLE && !args_has(&a, "no-pager"));
+	rc = ask(ctl, (Zoned__V1__QueryRequest *)request, &o);
+	pager_close(o.to);
+out:
+	message_free(request);
+	args_free(&a);
+	return rc;
+}
