@@ -226,6 +226,24 @@ int history_owners(struct history *h, uint64_t machine,
 	return map(h, rc == SQLITE_DONE ? SQLITE_OK : rc);
 }
 
+int history_lineage(struct history *h, uint64_t machine, uint64_t *ret_from, uint64_t *ret_at_op)
+{
+	sqlite3_stmt *st;
+	int rc = prepare(h, "SELECT forked_from, forked_at_op FROM machines WHERE id = ?", &st);
+
+	if (rc != SQLITE_OK)
+		return map(h, rc);
+	sqlite3_bind_int64(st, 1, (int64_t)machine);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW) {
+		*ret_from = (uint64_t)sqlite3_column_int64(st, 0);
+		*ret_at_op = (uint64_t)sqlite3_column_int64(st, 1);
+	}
+	sqlite3_finalize(st);
+	/* No such row is damage: ids come from the same table. */
+	return map(h, rc == SQLITE_ROW ? SQLITE_OK : rc == SQLITE_DONE ? SQLITE_CORRUPT : rc);
+}
+
 /* ---- ops ---- */
 
 /* Points the record at its payload, which stays until the statement is reset. */
