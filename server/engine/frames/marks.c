@@ -34,18 +34,23 @@ enum {
 	SYSCTL_MOST = 0x7fffffff,
 };
 
-u32 mul_div(u32 a, u32 b, u32 c)
+u32 div64(u64 n, u32 d)
 {
-	u64 product = (u64)a * b, quotient = 0, rest = 0;
+	u64 quotient = 0, rest = 0;
 
 	for (u32 bit = 64; bit-- > 0;) {
-		rest = rest << 1 | (product >> bit & 1);
-		if (rest >= c) {
-			rest -= c;
+		rest = rest << 1 | (n >> bit & 1);
+		if (rest >= d) {
+			rest -= d;
 			quotient |= 1ULL << bit;
 		}
 	}
 	return quotient > UINT32_MAX ? UINT32_MAX : (u32)quotient;
+}
+
+u32 mul_div(u32 a, u32 b, u32 c)
+{
+	return div64((u64)a * b, c);
 }
 
 static u32 square_root(u32 n)

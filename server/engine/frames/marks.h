@@ -16,8 +16,9 @@ void marks_defaults(struct frames_state *f);
  * sizes and statistics thresholds. late_pages are not yet counted. */
 void marks_boot(struct engine *e);
 
-/* a * b / c with all bits of the product; 0xffffffff when that does not fit. A
- * freestanding i386 build has no 64-bit division. c is not 0. */
+/* n / d, and a * b / c with all bits of the product; 0xffffffff when that does not
+ * fit. A freestanding i386 build has no 64-bit division. d and c are not 0. */
+u32 div64(u64 n, u32 d);
 u32 mul_div(u32 a, u32 b, u32 c);
 
 /* The threshold of a zone's per-CPU counters, in pages. */
