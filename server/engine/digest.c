@@ -45,9 +45,9 @@ static bool all_zero(const u64 *words, u32 nr)
 	return !any;
 }
 
-static bool is_host_frame(pfn_t pfn)
+static bool is_host_frame(const struct layout *l, pfn_t pfn)
 {
-	return pfn - (HOST_WINDOW_PADDR >> PAGE_SHIFT) < HOST_WINDOW_BYTES >> PAGE_SHIFT;
+	return pfn - l->host_start < l->host_end - l->host_start;
 }
 
 /* Zeroes a u32 of the state block's first frame. */
@@ -75,7 +75,7 @@ struct engine_digest engine_digest(struct engine *e, struct digest_source *sourc
 	}
 	for (pfn_t pfn = source->next(source, 0); pfn < e->st->layout.max_pfn;
 	     pfn = source->next(source, pfn + 1)) {
-		if (is_host_frame(pfn))
+		if (is_host_frame(&e->st->layout, pfn))
 			continue;
 		source->copy(source, pfn, words);
 		if (pfn == state_pfn) {

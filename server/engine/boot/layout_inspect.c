@@ -104,7 +104,7 @@ static void say_table(const struct parts *p, struct inspect_sink *sink)
 
 static void say_picture(const struct parts *p, struct inspect_sink *sink)
 {
-	static const char line[] = "+---------------------------+";
+	static const char line[] = "+----------------------------+";
 
 	say(sink, "\n 4 GiB     %s\n", line);
 	for (u32 i = p->nr; i-- > 0;) {
@@ -112,12 +112,12 @@ static void say_picture(const struct parts *p, struct inspect_sink *sink)
 
 		if (part->inside)
 			continue;
-		say(sink, "           | %-12s", part_names[part->kind]);
+		say(sink, "           | %-13s", part_names[part->kind]);
 		say_size(sink, part->end - part->start);
 		say(sink, "   |\n");
 		/* What is inside stands behind its owner in the list. */
 		for (u32 k = i + 1; k < p->nr && p->part[k].inside; k++) {
-			say(sink, "           |   %-10s", part_names[p->part[k].kind]);
+			say(sink, "           |   %-11s", part_names[p->part[k].kind]);
 			say_size(sink, p->part[k].end - p->part[k].start);
 			say(sink, "   |\n");
 		}
