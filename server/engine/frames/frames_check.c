@@ -211,7 +211,7 @@ static bool check_range(struct engine *e, pfn_t pfn, pfn_t end, struct census *s
 	while (pfn < end) {
 		const struct page *p = &e->mem_map[pfn];
 		u32 zone = zone_of_pfn(e, pfn);
-		pfn_t frontier = frontier_end(&e->st->frames.zone[zone], pfn);
+		pfn_t frontier = frontier_range_end(&e->st->frames.zone[zone], pfn);
 
 		if (frontier) {
 			seen->pages += frontier - pfn;

@@ -387,7 +387,7 @@ void frame_describe(struct engine *e, pfn_t pfn, struct frame_run *ret)
 		ret->head = pfn & ~(pages_of_order(MAX_ORDER) - 1);
 		ret->state = FRAME_FREE;
 		ret->order = MAX_ORDER;
-		end = frontier_end(z, pfn);
+		end = frontier_range_end(z, pfn);
 	} else {
 		ret->state = state_of_kept(e, pfn, &end);
 		end = pfn < z->end && end > z->end ? z->end : end;

@@ -149,7 +149,7 @@ pfn_t frontier_take(struct zone *z)
 	return pfn;
 }
 
-pfn_t frontier_end(const struct zone *z, pfn_t pfn)
+pfn_t frontier_range_end(const struct zone *z, pfn_t pfn)
 {
 	const struct frontier *f = &z->frontier;
 
@@ -162,7 +162,7 @@ pfn_t frontier_end(const struct zone *z, pfn_t pfn)
 
 bool frontier_has(const struct zone *z, pfn_t pfn)
 {
-	return frontier_end(z, pfn) != 0;
+	return frontier_range_end(z, pfn) != 0;
 }
 
 pfn_t frontier_block(const struct zone *z, u32 number)

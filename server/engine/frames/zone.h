@@ -123,7 +123,7 @@ pfn_t frontier_take(struct zone *z);
 bool frontier_has(const struct zone *z, pfn_t pfn);
 
 /* Where the range of the frontier ends that this frame is in. */
-pfn_t frontier_end(const struct zone *z, pfn_t pfn);
+pfn_t frontier_range_end(const struct zone *z, pfn_t pfn);
 
 /* The frontier's blocks in list order: block number i, below frontier.blocks. */
 pfn_t frontier_block(const struct zone *z, u32 i);
