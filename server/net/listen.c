@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -92,6 +93,18 @@ static bool is_live(const struct sockaddr_un *address)
 	return live;
 }
 
+/* libuv reports a missing directory as EACCES, which would send people the wrong way. */
+static bool has_directory(const char *path)
+{
+	char directory[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+
+	if (!slash || slash == path)
+		return true;
+	snprintf(directory, sizeof(directory), "%.*s", (int)(slash - path), path);
+	return access(directory, F_OK) == 0;
+}
+
 /* Makes way for a new socket: removes a stale one, refuses anything else. */
 static int clear_path(const char *path, struct sentence err)
 {
@@ -101,6 +114,8 @@ static int clear_path(const char *path, struct sentence err)
 	if (strlen(path) >= sizeof(address.sun_path))
 		return fail(err, UV_ENAMETOOLONG, "%s: longer than a socket's path may be (%zu)",
 			    path, sizeof(address.sun_path) - 1);
+	if (!has_directory(path))
+		return fail(err, UV_ENOENT, "%s: no such directory", path);
 	if (lstat(path, &st) != 0)
 		return errno == ENOENT ? 0 : fail(err, -errno, "%s: %s", path, strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
