@@ -44,9 +44,25 @@ static const uint64_t disk_check_ns = UINT64_C(50000000);
 
 /* ---- errors ---- */
 
+/* The errno behind an I/O error. sqlite3_system_errno() does not know that of a
+ * COMMIT, but the file or its WAL does. */
+static int errno_behind(sqlite3 *db)
+{
+	sqlite3_file *wal = NULL;
+	int number = sqlite3_system_errno(db);
+
+	if (!number)
+		sqlite3_file_control(db, "main", SQLITE_FCNTL_LAST_ERRNO, &number);
+	if (!number)
+		sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+	if (wal && wal->pMethods)
+		wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &number);
+	return number;
+}
+
 int history_map_error(sqlite3 *db, int rc, const char *doing, char *err, size_t err_size)
 {
-	int system_error = db ? sqlite3_system_errno(db) : 0;
+	int system_error = db && (rc & 0xff) == SQLITE_IOERR ? errno_behind(db) : 0;
 
 	snprintf(err, err_size, "%s: %s%s%s", doing, db ? sqlite3_errmsg(db) : sqlite3_errstr(rc),
 		 system_error ? ": " : "", system_error ? strerror(system_error) : "");
