@@ -238,12 +238,13 @@ static void serve_sleepers(struct engine *e)
 
 	for (u32 number = pk->sleeper_first; number; number = next) {
 		struct task *t = task_find(e, number);
-		u32 slot = 0;
+		u32 slot = 0, status;
 
 		next = t->sleeper_next;
 		if (pk->used == nr_slots(e) && !page_of(e, t->parked_pfn)->slot)
 			continue;
-		wake(e, t, take(e, t->parked_pfn, number, &slot), slot);
+		status = take(e, t->parked_pfn, number, &slot);
+		wake(e, t, status, slot);
 	}
 	/* Those who sleep on have searched the whole window in vain. */
 	if (pk->nr_sleepers)
