@@ -549,8 +549,10 @@ u32 pgtable_boot(struct engine *e)
 	u32 nr = count_boot_tables(e);
 	u64 start;
 
-	/* The zero page is behind the tables. */
-	if (memblock_alloc(e, (u64)(nr + 1) << PAGE_SHIFT, PAGE_SIZE, 0, 0, MEMBLOCK_TOP_DOWN,
+	/* The zero page is behind the tables. Below the metadata: what is above it must stay
+	 * free for recorded states, in which it was. */
+	if (memblock_alloc(e, (u64)(nr + 1) << PAGE_SHIFT, PAGE_SIZE, 0,
+			   (u64)e->st->layout.metadata_start << PAGE_SHIFT, MEMBLOCK_TOP_DOWN,
 			   &start) != STATUS_OK)
 		return STATUS_NO_MEMORY;
 	map->boot_tables_start = (pfn_t)(start >> PAGE_SHIFT);
