@@ -40,10 +40,11 @@ enum net_status {
 	NET_UNAUTHENTICATED = 16,
 };
 
-/* Why a call ended without net_finish() by its handler. */
+/* How a call ended. After net_finish() it is NET_END_FINISHED, even if the client was
+ * gone before the answer was. */
 enum net_end {
-	NET_END_FINISHED, /* it was finished by its handler; all is well */
-	NET_END_CANCELLED,
+	NET_END_FINISHED,  /* it was finished by its handler; all is well */
+	NET_END_CANCELLED, /* by the client, or because it broke the protocol */
 	NET_END_DEADLINE,
 	NET_END_DISCONNECTED,
 };
@@ -55,7 +56,8 @@ struct net_handler {
 	void (*message)(struct net_call *call, const uint8_t *bytes, size_t length);
 	/* The client will send no more. */
 	void (*half_close)(struct net_call *call);
-	/* Output that net_queued() counted has drained below the low mark. May be NULL. */
+	/* Output of this call was sent and net_queued() is below output_low. Comes on a
+	 * turn of its own, as often as that happens. May be NULL. */
 	void (*writable)(struct net_call *call);
 	/* The call is over; drop every reference to it. Called exactly once. */
 	void (*closed)(struct net_call *call, enum net_end end);
@@ -88,22 +90,27 @@ struct net_options {
 	const char *token; /* required of TCP clients as `authorization: Bearer ...`; NULL: none */
 };
 
+/* 0 or a negative uv error. From here on the process ignores SIGPIPE. The options are
+ * copied; what they point to, except the token, must stay. */
 int net_server_new(const struct net_options *options, struct net_server **ret);
 
 /* "unix:PATH" (mode 0600; a stale socket is replaced, a live one is an error) or
- * "tcp:HOST:PORT" (loopback only; port 0 picks one). 0, or a negative uv error with
- * a sentence in err. ret_address, if not NULL, gets what clients can connect to. */
+ * "tcp:HOST:PORT" (loopback only, token needed; port 0 picks one). 0, or a negative uv
+ * error with a sentence in err. ret_address, if not NULL, gets the target that gRPC
+ * clients take: "unix:PATH" or "HOST:PORT". */
 int net_listen(struct net_server *server, const char *address, char *ret_address,
 	       size_t ret_address_size, char *err, size_t err_size);
 
-/* Sends everything that is queued, one write per connection. */
+/* Sends everything that is queued, one write per connection. Not from a handler's
+ * open, message or half_close. Handlers' closed may be called from inside. */
 void net_flush(struct net_server *server);
 
 /* Accepts no more, tells clients (GOAWAY), lets calls finish; when the last
  * connection is gone, or after grace_ms, calls done once. */
 void net_shutdown(struct net_server *server, unsigned grace_ms, void (*done)(void *user),
 		  void *user);
-void net_server_free(struct net_server *server); /* after done; NULL is fine */
+/* After done, also when nothing was ever listened to; NULL is fine. */
+void net_server_free(struct net_server *server);
 
 /* ---- calls ---- */
 const struct net_method *net_call_method(const struct net_call *call);
@@ -119,11 +126,14 @@ void net_send(struct net_call *call, const uint8_t *bytes, size_t length);
 /* The same without a copy: returns room for `length` bytes of one message, to be
  * filled before anything else is called on this server. */
 uint8_t *net_send_room(struct net_call *call, size_t length);
-/* Ends the call with trailers, after what is queued. message may be NULL. */
+/* Ends the call with trailers, after what is queued. message may be NULL; more than 1024
+ * bytes of it are cut. Once per call, and nothing may be sent after it. */
 void net_finish(struct net_call *call, enum net_status status, const char *message);
 
 size_t net_queued(const struct net_call *call); /* bytes not yet given to the socket */
-/* Stops and starts reading messages of a call: flow control holds the client back. */
+/* Stops and starts reading messages of a call: flow control holds the client back. While
+ * paused neither message nor half_close is called; after net_resume() they come on a
+ * later turn of the loop. */
 void net_pause(struct net_call *call);
 void net_resume(struct net_call *call);
 

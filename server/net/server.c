@@ -13,6 +13,7 @@
  */
 #include "internal.h"
 
+#include <signal.h>
 #include <string.h>
 
 static void idle_cb(uv_idle_t *idle)
@@ -145,6 +146,8 @@ int net_server_new(const struct net_options *options, struct net_server **ret)
 
 	if (!server)
 		return UV_ENOMEM;
+	/* libuv writes without MSG_NOSIGNAL; a client that is gone is an error, not our end. */
+	signal(SIGPIPE, SIG_IGN);
 	server->options = *options;
 	server->options.token = options->token ? strdup(options->token) : NULL;
 	fill_defaults(&server->options.limits);

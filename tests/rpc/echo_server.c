@@ -81,7 +81,6 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	options.token = argc > 2 ? argv[2] : NULL;
-	signal(SIGPIPE, SIG_IGN);
 	if (net_server_new(&options, &server) ||
 	    net_listen(server, argv[1], address, sizeof(address), err, sizeof(err))) {
 		fprintf(stderr, "%s\n", server ? err : "out of memory");
