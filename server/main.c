@@ -1,1 +1,263 @@
-/* main.c - to be written. */
+/*
+ * main.c - constructs the rooms in order, runs the loop, closes them in reverse.
+ *
+ *   config -> history -> turn (machines, recovery) -> rpc -> net
+ *
+ * The end, at SIGTERM or SIGINT: no new connections, no new ops; what is queued is
+ * executed and committed; calls finish; the history checkpoints itself; exit 0. A
+ * second signal does not wait: what was acknowledged is committed already.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "log.h"
+#include "rpc.h"
+#include "standard.h"
+
+enum { GRACE_MS = 5000 };
+
+struct daemon {
+	struct config config;
+	uv_loop_t loop;
+	struct history *history;
+	struct turn *turn;
+	struct net_server *server;
+	char *token;
+	uv_signal_t signals[2];
+	bool stopping;
+};
+
+static const int stop_signals[2] = {SIGTERM, SIGINT};
+
+static void on_flush(void *user)
+{
+	struct daemon *d = user;
+
+	rpc_flush();
+	net_flush(d->server);
+}
+
+static void on_recovered(void *user)
+{
+	struct daemon *d = user;
+
+	if (d->stopping)
+		return;
+	log_info("serving", LOG_N("machines", machines_count(turn_machines(d->turn))));
+	log_notify("READY=1\nSTATUS=Serving");
+	health_set(true);
+}
+
+static void on_wake(void *user)
+{
+	struct daemon *d = user;
+
+	turn_wake(d->turn);
+}
+
+/* ---- the end ---- */
+
+static void on_net_closed(void *user)
+{
+	struct daemon *d = user;
+
+	/* The loop ends when nothing is active any more. */
+	net_server_free(d->server);
+	d->server = NULL;
+	uv_stop(&d->loop);
+}
+
+static void stop(struct daemon *d)
+{
+	d->stopping = true;
+	log_notify("STOPPING=1");
+	health_set(false);
+	rpc_stop();
+	turn_stop(d->turn);
+	net_shutdown(d->server, GRACE_MS, on_net_closed, d);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct daemon *d = handle->data;
+
+	if (d->stopping)
+		_exit(EXIT_IMPATIENT);
+	log_info("stopping", LOG_S("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
+	stop(d);
+}
+
+/* ---- the beginning ---- */
+
+static int open_history(struct daemon *d)
+{
+	struct history_options options = {
+	    .path = d->config.history,
+	    .sync = d->config.sync_full ? HISTORY_SYNC_FULL : HISTORY_SYNC_NORMAL,
+	    .query_timeout_ms = (uint32_t)d->config.query_timeout_ms,
+	    .loop = &d->loop,
+	};
+	char err[512] = "";
+
+	if (!config_make_parents(options.path, err, sizeof err) ||
+	    history_open(&options, &d->history, err, sizeof err)) {
+		log_error("the history cannot be opened", LOG_S("file", options.path),
+			  LOG_S("why", err));
+		return EXIT_HISTORY;
+	}
+	return EXIT_OK;
+}
+
+static int open_turn(struct daemon *d)
+{
+	struct turn_options options = {
+	    .loop = &d->loop,
+	    .history = d->history,
+	    .limits = {.machines = (unsigned)d->config.max_machines,
+		       .resident = d->config.max_memory,
+		       .machine_resident = d->config.max_machine_memory},
+	    .flush = on_flush,
+	    .recovered = on_recovered,
+	    .user = d,
+	};
+
+	d->turn = turn_new(&options);
+	if (!d->turn)
+		return EXIT_FAILED;
+	rpc_open(d->turn);
+	return EXIT_OK;
+}
+
+static bool listen_on(struct daemon *d, const char *address)
+{
+	char bound[256], err[256] = "";
+
+	if (strncmp(address, "unix:", 5) == 0 &&
+	    !config_make_parents(address + 5, err, sizeof err)) {
+		log_error("cannot listen", LOG_S("address", address), LOG_S("why", err));
+		return false;
+	}
+	if (net_listen(d->server, address, bound, sizeof bound, err, sizeof err)) {
+		log_error("cannot listen", LOG_S("address", address), LOG_S("why", err));
+		return false;
+	}
+	log_info("listening", LOG_S("address", bound));
+	return true;
+}
+
+static int open_net(struct daemon *d)
+{
+	struct net_options options = {
+	    .loop = &d->loop, .route = rpc_route, .wake = on_wake, .user = d};
+	char err[256];
+
+	if (d->config.token_file && !d->config.no_auth) {
+		d->token = config_read_token(d->config.token_file, err, sizeof err);
+		if (!d->token) {
+			log_error("no token", LOG_S("why", err));
+			return EXIT_USAGE;
+		}
+		options.token = d->token;
+	}
+	if (net_server_new(&options, &d->server))
+		return EXIT_FAILED;
+	for (unsigned i = 0; i < d->config.nr_listen; i++)
+		if (!listen_on(d, d->config.listen[i]))
+			return EXIT_LISTEN;
+	return EXIT_OK;
+}
+
+static int start(struct daemon *d)
+{
+	char err[256];
+
+	for (unsigned i = 0; i < 2; i++) {
+		uv_signal_init(&d->loop, &d->signals[i]);
+		d->signals[i].data = d;
+		uv_signal_start(&d->signals[i], on_signal, stop_signals[i]);
+	}
+	if (turn_start(d->turn, err, sizeof err))
+		return EXIT_OK;
+	log_error("the machines cannot be taken up", LOG_S("why", err));
+	return EXIT_HISTORY;
+}
+
+/* A machine is one mapping, but connections and SQLite's files are descriptors. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+	(void)arg;
+	if (!uv_is_closing(handle))
+		uv_close(handle, NULL);
+}
+
+/* Whatever was constructed, in reverse. */
+static void tear_down(struct daemon *d)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (d->signals[i].data && !uv_is_closing((uv_handle_t *)&d->signals[i]))
+			uv_close((uv_handle_t *)&d->signals[i], NULL);
+	net_server_free(d->server);
+	if (d->turn)
+		rpc_close();
+	turn_free(d->turn);
+	if (d->history)
+		history_close(d->history);
+	uv_run(&d->loop, UV_RUN_DEFAULT);
+	uv_walk(&d->loop, close_handle, NULL);
+	uv_run(&d->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&d->loop);
+	free(d->token);
+	config_free(&d->config);
+}
+
+static int run(struct daemon *d)
+{
+	int code = open_history(d);
+
+	if (!code)
+		code = open_turn(d);
+	if (!code)
+		code = open_net(d);
+	if (!code)
+		code = start(d);
+	if (code)
+		return code;
+	uv_run(&d->loop, UV_RUN_DEFAULT);
+	log_info("stopped");
+	return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	static struct daemon d;
+	char err[CONFIG_ERROR_LENGTH];
+	int code;
+
+	switch (config_read(argc, argv, &d.config, err, sizeof err)) {
+	case CONFIG_DONE: return EXIT_OK;
+	case CONFIG_WRONG: fprintf(stderr, "zoned: %s\n", err); return EXIT_USAGE;
+	case CONFIG_RUN: break;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	raise_descriptor_limit();
+	log_configure((enum log_level)d.config.log_level, d.config.log_json);
+	uv_loop_init(&d.loop);
+	code = run(&d);
+	tear_down(&d);
+	return code;
+}

@@ -20,7 +20,7 @@
 #include "log.h"
 
 enum {
-	BATCH_OPS = 256,
+	BATCH_OPS = 1024,
 	BATCH_DATA = 1 << 20, /* bytes of payloads after which a batch is full */
 	LINEAGE_MAX = 64,     /* a fork of a fork of ...; a deeper one is LOST */
 	PROGRESS_OPS = 1 << 20,

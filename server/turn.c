@@ -28,8 +28,10 @@
 enum {
 	TURN_OPS = 4096,
 	TURN_NS = 2000000,
-	/* The history looks after its WAL this often while anything happens. */
+	/* The history looks after its WAL this often, until so many times nothing was
+	 * committed in between. */
 	UPKEEP_MS = 100,
+	UPKEEP_QUIET = 20,
 };
 
 struct turn {
@@ -45,6 +47,7 @@ struct turn {
 	bool dirty; /* the history has something pending */
 	bool stopping;
 	int64_t time_ns;   /* 0: not asked for in this turn */
+	unsigned quiet;	   /* upkeeps since the last commit */
 	char refused[256]; /* why the history takes no ops */
 	struct machine_request *listed, **listed_end;
 	struct turn_waiter waiters; /* ring */
@@ -232,6 +235,15 @@ static void on_upkeep(uv_timer_t *timer)
 	struct turn *t = timer->data;
 
 	history_idle(t->options.history);
+	if (++t->quiet == UPKEEP_QUIET)
+		uv_timer_stop(&t->upkeep);
+}
+
+static void keep_up(struct turn *t)
+{
+	t->quiet = 0;
+	if (!uv_is_active((uv_handle_t *)&t->upkeep))
+		uv_timer_start(&t->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
 }
 
 static void turn_run(struct turn *t)
@@ -243,8 +255,8 @@ static void turn_run(struct turn *t)
 	execute(t);
 	if (t->stopping)
 		machines_release_parked(t->machines, MACHINE_E_SHUTDOWN, NULL);
-	if (t->dirty && !uv_is_active((uv_handle_t *)&t->upkeep))
-		uv_timer_start(&t->upkeep, on_upkeep, UPKEEP_MS, 0);
+	if (t->dirty)
+		keep_up(t);
 	error = commit(t, why, sizeof why);
 	answer_requests(t, error, *why ? why : NULL);
 	if (!error)

@@ -1,1 +1,163 @@
-/* inspect.c - to be written. */
+/*
+ * inspect.c - looks into a machine and writes what it sees straight into the answer.
+ *
+ * Rows go into the report as they come, text beside them; there is no message in
+ * memory but the bytes that will be sent. A report that does not fit a message is
+ * cut at a row and says so. Rows have REPORT_MAX, the text what they leave.
+ */
+#include "inspect.h"
+
+#include <stdio.h>
+
+#include "contract_tables.h"
+#include "rpc_priv.h"
+
+enum { REPORT_MAX = MESSAGE_MAX / 2 };
+
+/* Fields of InspectRequest and InspectResponse (proto/zoned/v1/inspect.proto). */
+enum { REQUEST_MACHINE = 1 };
+enum { RESPONSE_OP = 1, RESPONSE_TEXT = 2, RESPONSE_TRUNCATED = 3 };
+
+struct sink {
+	struct inspect_sink base;
+	struct wire_buffer *out;
+	unsigned row; /* of contract_inspections */
+	size_t limit;
+	bool truncated;
+};
+
+static void sink_row(struct inspect_sink *base, u32 type, const u64 *values, u32 nr_values)
+{
+	struct sink *s = (struct sink *)base;
+
+	/* A row is at most 32 columns of 12 bytes. */
+	if (s->truncated || s->out->length + 512 > s->limit) {
+		s->truncated = true;
+		return;
+	}
+	codec_write_row(s->out, s->row, type, values, nr_values);
+}
+
+static void sink_text(struct inspect_sink *base, const char *bytes, u32 length)
+{
+	struct sink *s = (struct sink *)base;
+
+	if (s->truncated || s->out->length + length > s->limit) {
+		s->truncated = true;
+		return;
+	}
+	wire_reserve(s->out, length);
+	memcpy(s->out->bytes + s->out->length, bytes, length);
+	s->out->length += length;
+}
+
+/* Rows and text are asked for apart, so that each knows what the other has left. */
+static u32 look(struct engine *e, struct rpc_question *q, struct wire_buffer *rows,
+		struct wire_buffer *text, bool *ret_truncated)
+{
+	const struct contract_inspection *info = &contract_inspections[q->row];
+	struct sink s = {
+	    .base = {.text = sink_text, .row = sink_row, .want_rows = true},
+	    .out = rows,
+	    .row = q->row,
+	    .limit = REPORT_MAX,
+	};
+	u32 status = engine_inspect(e, info->code, q->args, &s.base);
+
+	*ret_truncated = s.truncated;
+	if (status != STATUS_OK)
+		return status;
+	s.base.want_rows = false;
+	s.base.want_text = true;
+	s.out = text;
+	s.limit = MESSAGE_MAX - rows->length;
+	s.truncated = false;
+	status = engine_inspect(e, info->code, q->args, &s.base);
+	*ret_truncated |= s.truncated;
+	return status;
+}
+
+static bool answer_inspect(struct rpc_question *q, enum machine_error error, const char *why)
+{
+	struct wire_buffer rows = {0}, text = {0}, *b = &rpc.scratch;
+	struct machine *m;
+	struct engine *e;
+	bool truncated;
+	u32 status;
+
+	(void)error, (void)why; /* After a failed commit the machine is RECOVERING. */
+	if (!rpc_look(q, &m, &e))
+		return false;
+	if (!e)
+		return true;
+	status = look(e, q, &rows, &text, &truncated);
+	if (status == STATUS_OK) {
+		b->length = 0;
+		wire_put_integer(b, RESPONSE_OP, machine_ops(m));
+		wire_put_bytes(b, RESPONSE_TEXT, text.bytes, text.length);
+		wire_put_integer(b, RESPONSE_TRUNCATED, truncated);
+		wire_put_bytes_always(b, contract_inspections[q->row].code, rows.bytes,
+				      rows.length);
+		rpc_reply_scratch(q->call);
+	} else if (status == STATUS_NOT_FOUND) {
+		net_finish(q->call, NET_NOT_FOUND, "the machine has no such thing");
+	} else {
+		net_finish(q->call, NET_INVALID_ARGUMENT, "the machine cannot answer that now");
+	}
+	wire_free(&rows);
+	wire_free(&text);
+	return true;
+}
+
+/* Which of contract_inspections has this number, or contract_nr_inspections. */
+static unsigned find_question(uint32_t code)
+{
+	unsigned i = 0;
+
+	while (i < contract_nr_inspections && contract_inspections[i].code != code)
+		i++;
+	return i;
+}
+
+void inspect_message(struct net_call *call, const uint8_t *bytes, size_t length)
+{
+	struct wire_reader message = {bytes, bytes + length}, name = {NULL, NULL}, question = name;
+	unsigned row = contract_nr_inspections;
+	struct codec_error why = {"the message is malformed"};
+	struct rpc_question *q;
+	uint64_t args[OP_ARGS];
+	struct machine *m;
+	bool ok = true;
+
+	if (!rpc_unary_take(call))
+		return;
+	while (ok && message.at < message.end) {
+		uint32_t field, type;
+
+		ok = wire_tag(&message, &field, &type);
+		if (ok && type == WIRE_BYTES && field == REQUEST_MACHINE) {
+			ok = wire_bytes(&message, &name);
+		} else if (ok && type == WIRE_BYTES &&
+			   find_question(field) < contract_nr_inspections) {
+			row = find_question(field);
+			ok = wire_bytes(&message, &question);
+		} else if (ok) {
+			ok = wire_skip(&message, type);
+		}
+	}
+	if (ok && row == contract_nr_inspections) {
+		snprintf(why.text, sizeof why.text, "no question that this daemon knows is asked");
+		ok = false;
+	}
+	if (!ok || !codec_read_question(row, question, args, &why)) {
+		net_finish(call, NET_INVALID_ARGUMENT, why.text);
+		turn_wake(rpc.turn);
+		return;
+	}
+	m = rpc_find_machine(call, (const char *)name.at, (size_t)(name.end - name.at));
+	if (!m)
+		return;
+	q = rpc_ask(call, machine_id(m), answer_inspect);
+	q->row = row;
+	memcpy(q->args, args, sizeof args);
+}

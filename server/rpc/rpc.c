@@ -196,9 +196,12 @@ static bool on_waited(struct turn_waiter *w, enum machine_error error, const cha
 {
 	struct rpc_question *q = (struct rpc_question *)w; /* its first member */
 
-	if (!q->answer(q, error, why))
-		return false;
+	/* Finishing a call may close it at once: closed() must not find the question. */
 	net_call_set_user(q->call, NULL);
+	if (!q->answer(q, error, why)) {
+		net_call_set_user(q->call, q);
+		return false;
+	}
 	free(q);
 	return true;
 }

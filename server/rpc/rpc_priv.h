@@ -68,6 +68,10 @@ bool rpc_unary_is_waiting(struct net_call *call); /* ... for its message */
 void rpc_unary_half_close(struct net_call *call);
 void rpc_unary_closed(struct net_call *call, enum net_end end);
 
+/* In an answer: the question's machine and its engine. False: an op is half done, ask
+ * after the next turn. True without an engine: the call has ended with why not. */
+bool rpc_look(struct rpc_question *q, struct machine **ret_machine, struct engine **ret_engine);
+
 /* Sends rpc.scratch as the one answer and finishes. */
 void rpc_reply_scratch(struct net_call *call);
 
