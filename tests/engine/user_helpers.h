@@ -58,8 +58,7 @@ static inline void schedule(struct machine *m, u32 cpu, u32 task)
 static inline va_t map(struct machine *m, u32 task, va_t addr, u32 length, u32 prot, u32 flags,
 		       u32 file, u32 offset)
 {
-	u32 status =
-	    machine_op_on(m, 0, task, OP_MMAP, addr, length, prot, flags, file, offset);
+	u32 status = machine_op_on(m, 0, task, OP_MMAP, addr, length, prot, flags, file, offset);
 
 	assert_int_equal(status, STATUS_OK);
 	return (va_t)m->res.values[0];
