@@ -12,7 +12,7 @@
 #define RW (UPROT_READ | UPROT_WRITE)
 
 /* A machine with HIGHMEM, DMA and NORMAL, on two CPUs. Small, so that the audit is
- * quick: 128 MiB of lowmem come from a large vmalloc reserve. */
+ * quick: a large vmalloc reserve leaves some 240 MiB of lowmem. */
 static inline struct engine_config user_config(u32 flags)
 {
 	return (struct engine_config){
