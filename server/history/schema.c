@@ -311,7 +311,7 @@ static const struct fixed_column event_base[] = {
 static unsigned event_raw(const struct contract_field *f, unsigned at, char *raw, size_t size)
 {
 	if (f->kind == FIELD_U64) {
-		snprintf(raw, size, "(e.w%u | e.w%u << 32)", at, at + 1);
+		snprintf(raw, size, "(e.w%u | (e.w%u << 32))", at, at + 1);
 		return 2;
 	}
 	snprintf(raw, size, "e.w%u", at);
@@ -359,13 +359,26 @@ static_assert(EVENT_ALLOC == 1 && EVENT_FREE == 2 && EVENT_ZONE_FALLBACK == 7 &&
 		  EVENT_PAGE_FAULT == 29 && WINDOW_PKMAP == 3,
 	      "K_ and W_ spell them");
 
+/* SQLite gives <<, & and | one precedence. */
+#define BIT(kind) "(1 << " kind ")"
 #define NAME_OF(enum_name, x) \
 	"(SELECT name FROM enum_values WHERE enum = '" enum_name "' AND value = " x ")"
 #define GFP_NAMES(x)                                                                       \
 	"coalesce(" NAME_OF("Gfp", x) ", (SELECT group_concat(name, '|') FROM enum_values" \
 				      " WHERE enum = 'GfpBit' AND value > 0"               \
 				      " AND (" x " & value) = value))"
-#define WITH_EVENTS(kinds) FROM_OPS " AND o.kinds & (" kinds ")" JOIN_EVENTS
+/* Machines, their ops that have such events, and those events. */
+#define OPS_WITH(kinds) FROM_OPS " AND o.kinds & (" kinds ")" JOIN_EVENTS
+#define WITH_FALLBACK	OPS_WITH(BIT(K_FALLBACK)) " AND e.kind = " K_FALLBACK
+#define WITH_PAGE_FAULT OPS_WITH(BIT(K_PAGE_FAULT)) " AND e.kind = " K_PAGE_FAULT
+#define WITH_ALLOC_FREE \
+	OPS_WITH(BIT(K_ALLOC) " | " BIT(K_FREE)) " AND e.kind IN (" K_ALLOC ", " K_FREE ")"
+#define WITH_FREE_PAGES                                                  \
+	OPS_WITH(BIT(K_ALLOC) " | " BIT(K_FREE) " | " BIT(K_ZONE_READY)) \
+	" AND e.kind IN (" K_ALLOC ", " K_FREE ", " K_ZONE_READY ")"
+#define WITH_PKMAP                                        \
+	OPS_WITH(BIT(K_PTE_SET) " | " BIT(K_PTE_CLEARED)) \
+	" AND e.kind IN (" K_PTE_SET ", " K_PTE_CLEARED ") AND e.w0 = " W_PKMAP
 /* Every window function is partitioned by both, so that a condition on either is
  * applied before the window is made. */
 #define OF_MACHINE "PARTITION BY m.id, m.name"
@@ -456,6 +469,7 @@ static const struct fixed_column allocations_columns[] = {
     MACHINE_COLUMNS,
     {"pfn", "pfn", "pfn", "First frame of the block."},
     {"order", "a.\"order\"", "", "It has 2^order frames."},
+    {"pages", "1 << a.\"order\"", "pages", "The same as a number of frames."},
     {"gfp", "gfp", "", "Flags of the request."},
     {"gfp_names", GFP_NAMES("gfp"), "", "The same by name."},
     {"zone", NAME_OF("Zone", "zone"), "", "Where it lies."},
@@ -476,12 +490,9 @@ static const char allocations_from[] =
     "FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, " OP_NUMBER " AS op,"
     " o.code, o.task, o.owner, o.time_ns, e.kind, e.w0 AS pfn, e.w1 AS \"order\", e.w2 AS gfp,"
     " e.w3 AS zone, e.w4 AS migratetype, lead(e.kind) OVER w AS next_kind,"
-    " lead(o.key) OVER w AS next_key " WITH_EVENTS(
-	"1 << " K_ALLOC
-	" | 1 << " K_FREE) " WHERE e.kind IN (" K_ALLOC ", " K_FREE ")"
-			   " WINDOW w AS (" OF_MACHINE ", e.w0 ORDER BY e.id)) a"
-			   " LEFT JOIN ops f ON f.key = a.next_key AND a.next_kind = " K_FREE
-			   " WHERE a.kind = " K_ALLOC;
+    " lead(o.key) OVER w AS next_key " WITH_ALLOC_FREE " WINDOW w AS (" OF_MACHINE
+    ", e.w0 ORDER BY e.id)) a"
+    " LEFT JOIN ops f ON f.key = a.next_key AND a.next_kind = " K_FREE " WHERE a.kind = " K_ALLOC;
 
 static const struct fixed_column zone_fallbacks_columns[] = {
     {"machine_id", "m.id", "", "Number of the machine; never reused."},
@@ -502,9 +513,6 @@ static const struct fixed_column zone_fallbacks_columns[] = {
     {"complete", "m.least_detail >= 2", "",
      "1: the machine has kept every event that this is made from."},
 };
-static const char zone_fallbacks_from[] =
-    WITH_EVENTS("1 << " K_FALLBACK) " AND e.kind = " K_FALLBACK;
-
 static const struct fixed_column faults_columns[] = {
     {"machine_id", "m.id", "", "Number of the machine; never reused."},
     {"machine", "m.name", "", "Name of the machine."},
@@ -518,8 +526,7 @@ static const struct fixed_column faults_columns[] = {
      "1: the machine has kept every event that this is made from."},
 };
 static const char faults_from[] =
-    WITH_EVENTS("1 << " K_PAGE_FAULT) " AND e.kind = " K_PAGE_FAULT
-				      " GROUP BY m.id, e.w2, CASE WHEN e.w3 THEN e.w4 END";
+    WITH_PAGE_FAULT " GROUP BY m.id, m.name, e.w2, CASE WHEN e.w3 THEN e.w4 END";
 
 static const struct fixed_column free_pages_columns[] = {
     MACHINE_COLUMNS,
@@ -535,19 +542,16 @@ static const struct fixed_column free_pages_columns[] = {
 #define ZONE_OF_EVENT \
 	"CASE e.kind WHEN " K_ALLOC " THEN e.w3 WHEN " K_FREE " THEN e.w2 ELSE e.w0 END"
 static const char free_pages_from[] =
-    "FROM (SELECT machine_id, machine, least_detail, op, time_ns, zone,"
-    " sum(change) OVER (PARTITION BY machine_id, machine, zone, era ORDER BY id"
-    " ROWS UNBOUNDED PRECEDING) AS free,"
-    " lead(op) OVER (PARTITION BY machine_id, machine, zone ORDER BY id) AS next_op"
+    "FROM (SELECT *, sum(change) OVER (PARTITION BY machine_id, machine, zone, era ORDER BY id)"
+    " AS free"
     " FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, " OP_NUMBER " AS op,"
-    " o.time_ns, e.id, " ZONE_OF_EVENT " AS zone,"
+    " o.time_ns, o.key AS this_key, e.id, " ZONE_OF_EVENT " AS zone,"
     " CASE e.kind WHEN " K_ALLOC " THEN -(1 << e.w1) WHEN " K_FREE
     " THEN 1 << e.w1 ELSE e.w5 END AS change,"
-    " sum(e.kind = " K_ZONE_READY ") OVER (" OF_MACHINE ", " ZONE_OF_EVENT " ORDER BY e.id"
-    " ROWS UNBOUNDED PRECEDING) AS era " WITH_EVENTS(
-	"1 << " K_ALLOC " | 1 << " K_FREE
-	" | 1 << " K_ZONE_READY) " WHERE e.kind IN (" K_ALLOC ", " K_FREE ", " K_ZONE_READY ")))"
-				 " WHERE next_op IS NOT op";
+    " sum(e.kind = " K_ZONE_READY ") OVER w AS era,"
+    " lead(o.key) OVER w AS next_key " WITH_FREE_PAGES " WINDOW w AS (" OF_MACHINE
+    ", " ZONE_OF_EVENT " ORDER BY e.id)))"
+    " WHERE next_key IS NOT this_key";
 
 static const struct fixed_column pkmap_occupancy_columns[] = {
     MACHINE_COLUMNS,
@@ -558,12 +562,10 @@ static const struct fixed_column pkmap_occupancy_columns[] = {
 };
 static const char pkmap_occupancy_from[] =
     "FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, " OP_NUMBER " AS op,"
-    " o.time_ns, sum(CASE e.kind WHEN " K_PTE_SET " THEN 1 ELSE -1 END) OVER"
-    " (" OF_MACHINE " ORDER BY e.id ROWS UNBOUNDED PRECEDING) AS mapped,"
-    " lead(o.key) OVER (" OF_MACHINE " ORDER BY e.id) AS next_key, o.key AS this_key " WITH_EVENTS(
-	"1 << " K_PTE_SET " | 1 << " K_PTE_CLEARED) " WHERE e.kind IN (" K_PTE_SET
-						    ", " K_PTE_CLEARED ") AND e.w0 = " W_PKMAP ")"
-						    " WHERE next_key IS NOT this_key";
+    " o.time_ns, o.key AS this_key,"
+    " sum(CASE e.kind WHEN " K_PTE_SET " THEN 1 ELSE -1 END) OVER w AS mapped,"
+    " lead(o.key) OVER w AS next_key " WITH_PKMAP " WINDOW w AS (" OF_MACHINE " ORDER BY e.id))"
+    " WHERE next_key IS NOT this_key";
 
 #define COLUMNS(name) name##_columns, sizeof(name##_columns) / sizeof(name##_columns[0])
 
@@ -583,7 +585,7 @@ static const struct asked_view {
     {"allocations", "The life of every block: who, from which op to which.", COLUMNS(allocations),
      allocations_from},
     {"zone_fallbacks", "Requests that were served from a lower zone, and whose.",
-     COLUMNS(zone_fallbacks), zone_fallbacks_from},
+     COLUMNS(zone_fallbacks), WITH_FALLBACK},
     {"faults", "Page faults, counted by what was done about them.", COLUMNS(faults), faults_from},
     {"free_pages", "Free pages of a zone after each op that changed them.", COLUMNS(free_pages),
      free_pages_from},
@@ -725,14 +727,16 @@ int schema_create(sqlite3 *db, char *err, size_t err_size)
 	return error;
 }
 
-/* DROP VIEW for every view there is. */
+/* DROP VIEW for every view of ours; those that a user has made stay. */
 static char *drop_script(sqlite3 *db)
 {
 	sqlite3_str *s = sqlite3_str_new(NULL);
 	sqlite3_stmt *st;
 
-	if (sqlite3_prepare_v2(db, "SELECT name FROM sqlite_schema WHERE type = 'view'", -1, &st,
-			       NULL) == SQLITE_OK) {
+	if (sqlite3_prepare_v2(db,
+			       "SELECT name FROM sqlite_schema WHERE type = 'view' AND name IN"
+			       " (SELECT view FROM view_columns)",
+			       -1, &st, NULL) == SQLITE_OK) {
 		while (sqlite3_step(st) == SQLITE_ROW)
 			sqlite3_str_appendf(s, "DROP VIEW \"%w\";\n", sqlite3_column_text(st, 0));
 	}

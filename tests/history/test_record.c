@@ -163,9 +163,12 @@ static void views_of_another_contract_are_made_anew(void **state)
 	place_close(p);
 	write_file(p, "UPDATE meta SET value = '1' WHERE name = 'contract';"
 		      "DROP VIEW op_alloc_pages; CREATE VIEW op_of_old AS SELECT 1;"
+		      "INSERT INTO view_columns VALUES('op_of_old', 1, '1', '', '');"
+		      "CREATE VIEW of_a_user AS SELECT 1;"
 		      "DELETE FROM enum_values;");
 	assert_int_equal(place_open(p), HISTORY_OK);
 	assert_int_equal(ask(p, "SELECT count(*) FROM sqlite_schema WHERE name = 'op_of_old'"), 0);
+	assert_int_equal(ask(p, "SELECT * FROM of_a_user"), 1);
 	assert_int_equal(ask(p, "SELECT count(*) FROM op_alloc_pages"), 0);
 	assert_true(ask(p, "SELECT count(*) FROM enum_values") > 100);
 }
