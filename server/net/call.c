@@ -285,7 +285,9 @@ void call_header(struct net_call *call, const uint8_t *name, size_t name_length,
 
 static bool is_allowed(const struct net_call *call)
 {
-	return !call->connection->is_tcp || call->authorized ||
+	const struct net_connection *c = call->connection;
+
+	return !c->is_tcp || call->authorized || c->server->options.insecure_no_auth ||
 	       (call->method && call->method->unauthenticated);
 }
 

@@ -166,6 +166,7 @@ struct net_server {
 	uint8_t *read_buffer, *scratch;
 	size_t scratch_used;
 	bool stopping, flushing;
+	bool freed; /* by its owner; gone with its last handle */
 	struct timeout grace;
 	void (*done)(void *user);
 	void *done_user;

@@ -232,7 +232,8 @@ static int listen_tcp(struct net_server *server, const char *text, char *ret_add
 
 	if (rc)
 		return rc;
-	if (!server->options.token || !*server->options.token)
+	if (!server->options.insecure_no_auth &&
+	    (!server->options.token || !*server->options.token))
 		return fail(err, UV_EACCES,
 			    "tcp:%s: TCP needs a token, because any user of this machine "
 			    "could connect",

@@ -87,7 +87,9 @@ struct net_options {
 	/* Something arrived or ended: run a turn of the daemon soon. May be NULL. */
 	void (*wake)(void *user);
 	void *user;
-	const char *token; /* required of TCP clients as `authorization: Bearer ...`; NULL: none */
+	const char *token; /* required of TCP clients as `authorization: Bearer ...` */
+	/* Serves TCP without a token. Without either net_listen() refuses TCP. */
+	bool insecure_no_auth;
 };
 
 /* 0 or a negative uv error. From here on the process ignores SIGPIPE. The options are
@@ -109,7 +111,8 @@ void net_flush(struct net_server *server);
  * connection is gone, or after grace_ms, calls done once. */
 void net_shutdown(struct net_server *server, unsigned grace_ms, void (*done)(void *user),
 		  void *user);
-/* After done, also when nothing was ever listened to; NULL is fine. */
+/* After done, or instead of net_shutdown() when a daemon fails to start: then everything
+ * is closed at once and the memory goes when the loop has run. NULL is fine. */
 void net_server_free(struct net_server *server);
 
 /* ---- calls ---- */

@@ -140,6 +140,18 @@ static void fill_defaults(struct net_limits *limits)
 		limits->output_low = limits->output_bytes / 4;
 }
 
+static void destroy(struct net_server *server)
+{
+	timeouts_free(&server->timeouts);
+	nghttp2_session_callbacks_del(server->callbacks);
+	nghttp2_option_del(server->session_options);
+	pool_drain(&server->pool);
+	free(server->read_buffer);
+	free(server->scratch);
+	free((char *)server->options.token);
+	free(server);
+}
+
 int net_server_new(const struct net_options *options, struct net_server **ret)
 {
 	struct net_server *server = calloc(1, sizeof(*server));
@@ -159,7 +171,7 @@ int net_server_new(const struct net_options *options, struct net_server **ret)
 	server->scratch = malloc(WRITE_BYTES);
 	if (!server->callbacks || !server->session_options || !server->read_buffer ||
 	    !server->scratch || (options->token && !server->options.token)) {
-		net_server_free(server);
+		destroy(server);
 		return UV_ENOMEM;
 	}
 	TAILQ_INIT(&server->deferred);
@@ -176,7 +188,11 @@ int net_server_new(const struct net_options *options, struct net_server **ret)
 
 void server_handle_closed(struct net_server *server)
 {
-	if (--server->open_handles == 0 && server->done)
+	if (--server->open_handles)
+		return;
+	if (server->freed)
+		destroy(server);
+	else if (server->done)
 		server->done(server->done_user);
 }
 
@@ -200,15 +216,21 @@ void server_connection_gone(struct net_server *server)
 		close_own_handles(server);
 }
 
-static void grace_over(struct timeout *timeout)
+static void close_connections(struct net_server *server)
 {
-	struct net_server *server = NET_CONTAINER(timeout, struct net_server, grace);
 	struct net_connection *c, *next;
 
 	for (c = TAILQ_FIRST(&server->connections); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		connection_close(c);
 	}
+}
+
+static void grace_over(struct timeout *timeout)
+{
+	struct net_server *server = NET_CONTAINER(timeout, struct net_server, grace);
+
+	close_connections(server);
 	server_wake(server);
 }
 
@@ -227,22 +249,23 @@ void net_shutdown(struct net_server *server, unsigned grace_ms, void (*done)(voi
 	timeouts_set(&server->timeouts, &server->grace, uv_hrtime() + grace_ms * NS_PER_MS,
 		     grace_over);
 	server_connection_gone(server);
-	server_wake(server);
+	if (!server->freed)
+		server_wake(server);
 }
 
 void net_server_free(struct net_server *server)
 {
 	if (!server)
 		return;
-	NET_CHECK(!server->open_handles);
-	timeouts_free(&server->timeouts);
-	nghttp2_session_callbacks_del(server->callbacks);
-	nghttp2_option_del(server->session_options);
-	pool_drain(&server->pool);
-	free(server->read_buffer);
-	free(server->scratch);
-	free((char *)server->options.token);
-	free(server);
+	if (!server->open_handles) {
+		destroy(server);
+		return;
+	}
+	/* Not done yet (a daemon that failed to start): the last handle takes the rest along. */
+	server->freed = true;
+	if (!server->stopping)
+		net_shutdown(server, 0, NULL, NULL);
+	close_connections(server);
 }
 
 void net_get_stats(const struct net_server *server, struct net_stats *ret)

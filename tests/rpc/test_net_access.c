@@ -121,6 +121,64 @@ static void test_unix_socket_file(void **state)
 	start_server(NULL, NULL);
 }
 
+/* TCP without a token, for those who ask for it in so many words. */
+static void test_insecure(void **state)
+{
+	const struct net_options options = {
+	    .loop = &loop, .route = echo_route, .insecure_no_auth = true};
+	struct net_server *open_server, *mine = server;
+	char where[64], err[256];
+	bool gone = false;
+	struct h2_client c;
+
+	(void)state;
+	assert_int_equal(net_server_new(&options, &open_server), 0);
+	assert_int_equal(
+	    net_listen(open_server, "tcp:[::1]:0", where, sizeof(where), err, sizeof(err)), 0);
+	assert_non_null(strstr(where, "[::1]:"));
+	assert_int_equal(
+	    net_listen(open_server, "tcp:localhost:0", where, sizeof(where), err, sizeof(err)), 0);
+	server = open_server; /* whom the loop flushes */
+	h2_connect(&c, &loop, where);
+	h2_start(&c, 0, 0);
+	h2_request(&c, 1, "/test.Echo/Unary", NULL);
+	h2_message(&c, 1, END, "x", 1);
+	h2_wait(&c, &h2_stream(&c, 1)->ended);
+	assert_int_equal(h2_stream(&c, 1)->grpc_status, NET_OK);
+	net_shutdown(open_server, 1000000, done_cb, &gone);
+	h2_wait(&c, &gone);
+	assert_true(c.goaways > 0);
+	h2_close(&c);
+	net_server_free(open_server);
+	server = mine;
+}
+
+/* A daemon that fails to start frees a server that listens and has clients. */
+static void test_free_without_shutdown(void **state)
+{
+	struct net_options options = {.loop = &loop, .route = echo_route};
+	struct net_server *second, *mine = server;
+	char path[100], err[256];
+	struct h2_client c;
+
+	(void)state;
+	assert_int_equal(net_server_new(&options, &second), 0);
+	snprintf(path, sizeof(path), "unix:/tmp/test_net.%d.second", (int)getpid());
+	assert_int_equal(net_listen(second, path, NULL, 0, err, sizeof(err)), 0);
+	server = second;
+	h2_connect(&c, &loop, path);
+	h2_start(&c, 0, 0);
+	h2_request(&c, 1, "/test.Echo/Sleep", NULL);
+	h2_pump(&c);
+	assert_int_equal(echo_stats.opened, 1);
+	server = mine;
+	net_server_free(second);
+	assert_int_equal(echo_stats.closed[NET_END_DISCONNECTED], 1);
+	h2_pump(&c);
+	assert_true(c.eof);
+	h2_close(&c);
+}
+
 /* ---- wrong HTTP/2 ---- */
 
 static void test_not_http2(void **state)
@@ -263,6 +321,8 @@ int main(void)
 	    SERVED(test_token),
 	    SERVED(test_listen_refuses),
 	    SERVED(test_unix_socket_file),
+	    SERVED(test_insecure),
+	    SERVED(test_free_without_shutdown),
 	    SERVED(test_not_http2),
 	    SERVED(test_broken_frames),
 	    cmocka_unit_test(test_timeout_text),
