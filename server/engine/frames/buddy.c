@@ -20,6 +20,7 @@
 #include "../event.h"
 #include "list.h"
 #include "marks.h"
+#include "zone_access.h"
 
 /* Which types to try, in this order, when one has run out. Linux's fallbacks[]. */
 static const u8 fallback_types[NR_PCP_TYPES][NR_PCP_TYPES - 1] = {
@@ -27,11 +28,6 @@ static const u8 fallback_types[NR_PCP_TYPES][NR_PCP_TYPES - 1] = {
     [MIGRATE_MOVABLE] = {MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE},
     [MIGRATE_RECLAIMABLE] = {MIGRATE_UNMOVABLE, MIGRATE_MOVABLE},
 };
-
-static struct zone *zone_at(struct engine *e, u32 zone)
-{
-	return &e->st->frames.zone[zone];
-}
 
 static bool may_merge(u32 type)
 {

@@ -17,6 +17,7 @@
 #include "page_alloc.h"
 #include "pcp.h"
 #include "slab_frame.h"
+#include "zone_access.h"
 
 /* What the scan of all frames counts, to be compared with what lists say. */
 struct census {

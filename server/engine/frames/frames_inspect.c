@@ -12,6 +12,7 @@
 #include "buddy.h"
 #include "marks.h"
 #include "page_alloc.h"
+#include "zone_access.h"
 
 enum { PAGE_KIB = PAGE_SIZE / 1024, NR_STATES = FRAME_HOST + 1 };
 

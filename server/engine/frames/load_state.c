@@ -15,6 +15,7 @@
 #include "marks.h"
 #include "page_alloc.h"
 #include "pcp.h"
+#include "zone_access.h"
 
 struct record {
 	u32 kind, zone, nr;

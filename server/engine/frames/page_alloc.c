@@ -24,6 +24,7 @@
 #include "../ops.h"
 #include "buddy.h"
 #include "pcp.h"
+#include "zone_access.h"
 
 enum {
 	GFP_ZONE_MASK = 0xf,
@@ -49,6 +50,7 @@ struct request {
 	u32 zones; /* a bit for each zone it may use */
 	u32 mark;  /* MARK_* */
 	u32 flags; /* enum alloc_flags */
+	u32 got;   /* the zone that served */
 };
 
 /* By __GFP_DMA (1), __GFP_HIGHMEM (2), DMA32 (4, no such zone here), __GFP_MOVABLE
@@ -154,33 +156,34 @@ static u32 why_not(const struct zone *z, const struct request *r)
 		   : FALLBACK_MARK;
 }
 
-/* A zone without any frames is not on the zonelist, so that passing it over is no
- * fallback. */
-static void tell_fallback(struct engine *e, const struct request *r, u32 got, pfn_t pfn)
+static u32 highest(u32 zones)
 {
-	u32 wanted = r->class;
-
-	while (!(r->zones >> wanted & 1))
-		wanted--;
-	if (wanted != got)
-		event_zone_fallback(e, wanted, got, why_not(&e->st->frames.zone[wanted], r), pfn,
-				    r->order);
+	return 31 - (u32)__builtin_clz(zones);
 }
 
-static pfn_t sweep(struct engine *e, const struct request *r)
+/* A zone without any frames is not on the zonelist, so that passing it over is no
+ * fallback. */
+static __attribute__((noinline)) void tell_fallback(struct engine *e, const struct request *r,
+						    u32 wanted, pfn_t pfn)
 {
-	for (u32 zone = r->class + 1; zone-- > 0;) {
-		const struct zone *z = &e->st->frames.zone[zone];
+	event_zone_fallback(e, wanted, r->got, why_not(zone_at(e, wanted), r), pfn, r->order);
+}
+
+static pfn_t sweep(struct engine *e, struct request *r)
+{
+	for (u32 left = r->zones; left; left &= ~(1u << r->got)) {
 		pfn_t pfn;
 
-		if (!(r->zones >> zone & 1) || (!may_serve(z, r) && !(r->flags & ALLOC_NO_MARKS)))
+		r->got = highest(left);
+		if (!may_serve(zone_at(e, r->got), r) && !(r->flags & ALLOC_NO_MARKS))
 			continue;
-		pfn = take(e, zone, r);
+		pfn = take(e, r->got, r);
 		if (!pfn)
 			continue;
 		if (r->flags & ALLOC_HIGHATOMIC)
-			buddy_reserve_highatomic(e, zone, pfn);
-		tell_fallback(e, r, zone, pfn);
+			buddy_reserve_highatomic(e, r->got, pfn);
+		if (left != r->zones)
+			tell_fallback(e, r, highest(r->zones), pfn);
 		return pfn;
 	}
 	return 0;
@@ -200,7 +203,7 @@ static u32 slow_flags(u32 gfp, u32 order)
 	return flags;
 }
 
-static pfn_t take_slowly(struct engine *e, struct request *r)
+static __attribute__((noinline)) pfn_t take_slowly(struct engine *e, struct request *r)
 {
 	pfn_t pfn;
 
@@ -276,7 +279,6 @@ pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
 {
 	struct request r;
 	struct page *p;
-	u32 zone;
 	pfn_t pfn;
 
 	if (!make_request(&e->st->frames, gfp, order, &r))
@@ -294,8 +296,7 @@ pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
 	p->owner = e->op_owner;
 	p->op = e->op_no;
 	p->ref = 0;
-	zone = zone_of_pfn(e, pfn);
-	event_alloc(e, pfn, order, gfp, zone, pageblock_type(e, zone, pfn));
+	event_alloc(e, pfn, order, gfp, r.got, pageblock_type(e, r.got, pfn));
 	if (gfp & __GFP_ZERO)
 		clear_pages(e, pfn, pages_of_order(order));
 	return pfn;
@@ -370,7 +371,7 @@ static u32 state_of_kept(struct engine *e, pfn_t pfn, pfn_t *ret_end)
 
 void frame_describe(struct engine *e, pfn_t pfn, struct frame_run *ret)
 {
-	u32 zone = zone_of_pfn(e, pfn);
+	u32 zone = frame_zone(e, pfn);
 	const struct zone *z = &e->st->frames.zone[zone];
 	pfn_t head = page_block_head(e, pfn), end;
 
@@ -410,7 +411,7 @@ static u32 why_unknown(struct engine *e, pfn_t pfn, u32 order)
 	return STATUS_OK;
 }
 
-static u32 why_not_free(struct engine *e, pfn_t pfn, u32 order)
+static __attribute__((noinline)) u32 why_not_free(struct engine *e, pfn_t pfn, u32 order)
 {
 	const struct page *p;
 	pfn_t head;
@@ -418,7 +419,7 @@ static u32 why_not_free(struct engine *e, pfn_t pfn, u32 order)
 	if (order > MAX_ORDER || pfn & (pages_of_order(order) - 1) ||
 	    pfn + pages_of_order(order) > e->st->layout.max_pfn)
 		return STATUS_INVALID;
-	if (frontier_has(&e->st->frames.zone[zone_of_pfn(e, pfn)], pfn))
+	if (frontier_has(&e->st->frames.zone[frame_zone(e, pfn)], pfn))
 		return STATUS_DOUBLE_FREE;
 	head = page_block_head(e, pfn);
 	if (!head)
@@ -445,7 +446,7 @@ u32 page_free_check(struct engine *e, pfn_t pfn, u32 order)
 void page_free(struct engine *e, pfn_t pfn, u32 order)
 {
 	struct page *p = &e->mem_map[pfn];
-	u32 zone = zone_of_pfn(e, pfn), type = pageblock_type(e, zone, pfn);
+	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
 
 	ENGINE_ASSERT(e, (p->flags & ~(u32)PAGE_STATE_MASK) == page_head_flags(0, order, 0));
 	ENGINE_ASSERT(e, page_state(p) > FRAME_PCP && !p->ref);
@@ -520,7 +521,7 @@ u32 op_alloc_pages(struct engine *e, const struct engine_op *op, struct engine_r
 	pfn = page_alloc(e, gfp, order);
 	if (!pfn)
 		return STATUS_NO_MEMORY;
-	zone = zone_of_pfn(e, pfn);
+	zone = frame_zone(e, pfn);
 	res->values[0] = pfn;
 	res->values[1] = zone;
 	res->values[2] = pageblock_type(e, zone, pfn);

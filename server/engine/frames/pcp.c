@@ -17,6 +17,7 @@
 #include "../ops.h"
 #include "buddy.h"
 #include "list.h"
+#include "zone_access.h"
 
 static u32 list_of(u32 order, u32 type)
 {

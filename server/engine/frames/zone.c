@@ -17,38 +17,19 @@
 #include "buddy.h"
 #include "list.h"
 #include "marks.h"
+#include "page_alloc.h"
+#include "zone_access.h"
 
 /* ---- which zone, which pageblock ---- */
 
 u32 zone_of_pfn(const struct engine *e, pfn_t pfn)
 {
-	const pfn_t *bound = e->st->frames.zone_bound;
-
-	return (u32)(pfn >= bound[0]) + (u32)(pfn >= bound[1]) + (u32)(pfn >= bound[2]);
-}
-
-/* One entry for each pageblock, shifted by the zone: where a zone does not end on a
- * pageblock's border, both zones have an entry for the pageblock, as in Linux. */
-static u8 *pageblock_entry(const struct engine *e, u32 zone, pfn_t pfn)
-{
-	const struct layout *l = &e->st->layout;
-
-	return (u8 *)at(e, l->pageblock_ref) + (pfn >> l->pageblock_order) + zone;
+	return frame_zone(e, pfn);
 }
 
 u32 pageblock_bytes(pfn_t max_pfn, u32 pageblock_order)
 {
 	return (max_pfn >> pageblock_order) + NR_ZONES;
-}
-
-u32 pageblock_type(const struct engine *e, u32 zone, pfn_t pfn)
-{
-	return *pageblock_entry(e, zone, pfn) ^ MIGRATE_MOVABLE;
-}
-
-void pageblock_set_type(struct engine *e, u32 zone, pfn_t pfn, u32 type)
-{
-	*pageblock_entry(e, zone, pfn) = (u8)(type ^ MIGRATE_MOVABLE);
 }
 
 /* ---- free pages and marks ---- */

@@ -141,10 +141,6 @@ u32 zone_free_pages(const struct engine *e, u32 zone);
 /* Pages on the zone's per-CPU lists. */
 u32 zone_pcp_pages(const struct engine *e, u32 zone);
 
-/* Migratetype of a pageblock. A pageblock that two zones share has one for each. */
-u32 pageblock_type(const struct engine *e, u32 zone, pfn_t pfn);
-void pageblock_set_type(struct engine *e, u32 zone, pfn_t pfn, u32 type);
-
 /* Bytes of the pageblock-type array of a machine with so many frames. */
 u32 pageblock_bytes(pfn_t max_pfn, u32 pageblock_order);
 

@@ -7,6 +7,7 @@
  */
 #include "../event.h"
 #include "../frames/page_alloc.h"
+#include "../frames/zone_access.h"
 #include "../text.h"
 #include "../wings.h"
 #include "pgtable.h"

@@ -1,0 +1,43 @@
+/*
+ * zone_access.h - the few lookups that every allocation and free makes, inline. Apart
+ * from zone.h, because they need the whole state, of which zones are a part.
+ */
+#ifndef ENGINE_ZONE_ACCESS_H
+#define ENGINE_ZONE_ACCESS_H
+
+#include "../state.h"
+
+static inline struct zone *zone_at(const struct engine *e, u32 zone)
+{
+	return &e->st->frames.zone[zone];
+}
+
+static inline u32 frame_zone(const struct engine *e, pfn_t pfn)
+{
+	const pfn_t *bound = e->st->frames.zone_bound;
+
+	return (u32)(pfn >= bound[0]) + (u32)(pfn >= bound[1]) + (u32)(pfn >= bound[2]);
+}
+
+/* One byte for each pageblock, shifted by the zone: where a zone does not end on a
+ * pageblock's border, both zones have an entry for the pageblock, as in Linux. Types
+ * are stored XOR MOVABLE, so that zeros say MOVABLE. */
+static inline u8 *pageblock_entry(const struct engine *e, u32 zone, pfn_t pfn)
+{
+	const struct layout *l = &e->st->layout;
+
+	return (u8 *)at(e, l->pageblock_ref) + (pfn >> l->pageblock_order) + zone;
+}
+
+/* Migratetype of a pageblock. */
+static inline u32 pageblock_type(const struct engine *e, u32 zone, pfn_t pfn)
+{
+	return *pageblock_entry(e, zone, pfn) ^ MIGRATE_MOVABLE;
+}
+
+static inline void pageblock_set_type(struct engine *e, u32 zone, pfn_t pfn, u32 type)
+{
+	*pageblock_entry(e, zone, pfn) = (u8)(type ^ MIGRATE_MOVABLE);
+}
+
+#endif
