@@ -39,6 +39,15 @@ static void read_header(struct wire_header *h)
 		panic("garbage on the link: %x where a frame should begin", h->magic);
 }
 
+/* RAM of a new machine is all zeros; what QEMU left below 640 KiB (start info, memory
+ * map, command line) has been read or is not wanted. */
+static void forget_firmware(const struct engine_config *c)
+{
+	u32 page_offset = c->page_offset ? c->page_offset : 0xc0000000u;
+
+	__builtin_memset((void *)(uintptr_t)page_offset, 0, 0x9fc00);
+}
+
 static bool bring_up(bool attach, struct engine_error *why)
 {
 	u64 lowmem, end;
@@ -52,6 +61,7 @@ static bool bring_up(bool attach, struct engine_error *why)
 	if (attach)
 		return engine_attach(&engine, &config) ||
 		       refuse(why, "there is no machine in this RAM");
+	forget_firmware(&config);
 	return engine_create(&engine, &config, why);
 }
 

@@ -64,9 +64,34 @@ static struct engine_result both(struct pair *p, const struct engine_op *op)
 	return s;
 }
 
+/* Names the first frames and words that differ, masked bits and all. */
+static void print_differences(struct pair *p)
+{
+	u64 ours[PAGE_SIZE / 8];
+	u32 shown = 0;
+
+	for (pfn_t pfn = 0; pfn < p->guest.ram_bytes >> PAGE_SHIFT && shown < 12; pfn++) {
+		const u64 *theirs =
+		    (const u64 *)(const void *)(p->guest.ram + ((size_t)pfn << PAGE_SHIFT));
+
+		sim_read_physical(p->sim, (paddr_t)pfn << PAGE_SHIFT, ours, PAGE_SIZE);
+		for (u32 i = 0; i < PAGE_SIZE / 8; i++) {
+			if (ours[i] == theirs[i])
+				continue;
+			printf("frame %x word %x: guest %016llx simulation %016llx\n", pfn, i,
+			       (unsigned long long)theirs[i], (unsigned long long)ours[i]);
+			shown++;
+			break;
+		}
+	}
+}
+
 static void same_digest(struct pair *p, const char *when)
 {
 	struct engine_digest g = guest_digest(&p->guest), s = sim_digest(p->sim);
+
+	if (g.lo != s.lo || g.hi != s.hi)
+		print_differences(p);
 
 	if (g.lo != s.lo || g.hi != s.hi)
 		fail_msg("digests differ %s: guest %llx, simulation %llx", when,
