@@ -34,6 +34,7 @@ struct zoned {
 	int fd;			  /* -1: not connected */
 	nghttp2_session *session; /* NULL exactly when fd is -1 */
 	bool goaway;		  /* the daemon takes no new streams on this connection */
+	bool deaf;		  /* it reads no more; what it has said is still to be read */
 	struct bytes out;
 	struct zoned_stream *streams; /* those not over */
 	char error[512];

@@ -245,7 +245,7 @@ static void connection_drop(struct zoned *z, const char *reason)
 	if (z->fd >= 0)
 		close(z->fd);
 	z->fd = -1;
-	z->goaway = false;
+	z->goaway = z->deaf = false;
 	z->out.start = z->out.end = 0;
 }
 
@@ -275,6 +275,9 @@ static int connection_write(struct zoned *z)
 	const uint8_t *data;
 	ssize_t n;
 
+	/* The end comes with the next read, and perhaps before it why. */
+	if (z->deaf)
+		return 0;
 	for (;;) {
 		while (bytes_length(&z->out) < READ_BYTES) {
 			n = nghttp2_session_mem_send(z->session, &data);
@@ -292,6 +295,10 @@ static int connection_write(struct zoned *z)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return 0;
+		if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+			z->deaf = true;
+			return 0;
+		}
 		if (n < 0)
 			return connection_lost(z, strerror(errno));
 		bytes_take(&z->out, (size_t)n);
@@ -359,7 +366,7 @@ int connection_ready(struct zoned *z)
 {
 	if (z->fd >= 0 && !z->streams) {
 		/* The daemon may have gone away while nobody looked. */
-		zoned_process(z, 0);
+		connection_read(z);
 		if (z->fd >= 0 && z->goaway)
 			connection_drop(z, "the daemon is shutting down");
 	}
@@ -466,8 +473,8 @@ int zoned_fd(const struct zoned *z)
 
 short zoned_poll_events(const struct zoned *z)
 {
-	bool write =
-	    z->session && (bytes_length(&z->out) || nghttp2_session_want_write(z->session));
+	bool write = z->session && !z->deaf &&
+		     (bytes_length(&z->out) || nghttp2_session_want_write(z->session));
 
 	return (short)(POLLIN | (write ? POLLOUT : 0));
 }

@@ -102,7 +102,7 @@ static unsigned edit_distance(const char *a, const char *b)
 void suggest(struct suggestion *s, const char *candidate)
 {
 	size_t length = strlen(s->word);
-	unsigned limit = length < 4 ? 1 : (unsigned)(length / 3);
+	unsigned limit = length < 5 ? 1 : (unsigned)((length + 1) / 3);
 	unsigned distance = edit_distance(s->word, candidate);
 
 	/* A word typed short, `buddy` for `buddyinfo`, is as near as one typo. */
@@ -326,20 +326,45 @@ int args_limit_words(const struct args *a, const char *command, unsigned most)
 			   a->words[most], command);
 }
 
+/* Prints a text behind a column of `indent`, folded at the terminal's width. */
+static void print_folded(const char *text, unsigned indent)
+{
+	unsigned width = terminal_width() > indent + 20 ? terminal_width() - indent : 20;
+	unsigned column = 0;
+
+	while (*text) {
+		/* Flags joined by | may be folded behind each of them. */
+		size_t blanks = strspn(text, " "), length = strcspn(text + blanks, " |");
+
+		text += blanks;
+		length += text[length] == '|';
+		if (column && column + blanks + length > width) {
+			printf("\n%*s", (int)indent, "");
+			column = 0;
+			blanks = 0;
+		}
+		if (length)
+			printf("%*s%.*s", (int)blanks, "", (int)length, text);
+		column += (unsigned)(blanks + length);
+		text += length;
+	}
+	putchar('\n');
+}
+
 void print_flags(const char *title, const struct flag *flags, unsigned nr_flags)
 {
+	enum { INDENT = 31 };
 	unsigned i;
 
 	printf("%s\n", title);
 	for (i = 0; i < nr_flags; i++) {
-		char left[48];
+		const struct flag *f = &flags[i];
+		char left[64];
 
-		snprintf(left, sizeof left, "%s--%s%s%s", flags[i].letter ? "" : "    ",
-			 flags[i].name, flags[i].value ? " " : "",
-			 flags[i].value ? flags[i].value : "");
-		if (flags[i].letter)
-			printf("  -%c, %-24s %s\n", flags[i].letter, left, flags[i].help);
-		else
-			printf("  %-28s %s\n", left, flags[i].help);
+		snprintf(left, sizeof left, "%c%c%s--%s%s%s", f->letter ? '-' : ' ',
+			 f->letter ? f->letter : ' ', f->letter ? ", " : "  ", f->name,
+			 f->value ? " " : "", f->value ? f->value : "");
+		printf("  %-*s ", INDENT - 3, left);
+		print_folded(f->help, INDENT);
 	}
 }

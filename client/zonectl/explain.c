@@ -90,8 +90,10 @@ static bool explain_inspection(const char *name)
 	return true;
 }
 
+/* The values of EventKind are explained as events. */
 static bool explain_enum(const char *name)
 {
+	const struct contract_enum *kinds = contract_enum_by_name("EventKind");
 	bool found = false;
 	unsigned i, k;
 
@@ -106,7 +108,7 @@ static bool explain_enum(const char *name)
 				       e->values[k].name, e->values[k].doc);
 			printf("\n");
 			found = true;
-		} else if (v) {
+		} else if (v && e != kinds) {
 			printf("%s is a %s (%u, %#x). %s\n  %s: %s\n\n", v->name, e->name,
 			       v->number, v->number, v->doc, e->name, e->doc);
 			found = true;

@@ -489,7 +489,7 @@ int machine_command(struct ctl *ctl, int argc, char **argv)
 						     : create(ctl, argc, argv);
 		suggest(&s, subcommands[i].word);
 	}
-	return usage_error("machine: no subcommand %s; %s %s", word,
-			   s.nearest ? "did you mean" : "see",
-			   s.nearest ? s.nearest : "zonectl machine --help");
+	if (s.nearest)
+		return usage_error("machine: no subcommand %s; did you mean %s?", word, s.nearest);
+	return usage_error("machine: no subcommand %s; see zonectl machine --help", word);
 }

@@ -9,6 +9,7 @@
  * Figures are exact unless the machine is so finely divided that its frame map does
  * not fit into a message; then small runs are merged and the figures say "about".
  */
+#include <ctype.h>
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,7 +246,7 @@ static void draw_cells(const struct picture *p, const Zoned__V1__ZoneRow *zone)
 
 	for (i = 0; i < nr; i++) {
 		if (i % p->columns == 0)
-			printf("  %#08llx ", (unsigned long long)(zone->start + i * p->cell));
+			printf("  0x%06llx ", (unsigned long long)(zone->start + i * p->cell));
 		draw_cell(p, &cells[i]);
 		if (i % p->columns == p->columns - 1 || i == nr - 1)
 			printf("%s\n", p->colour ? "\033[0m" : "");
@@ -484,10 +485,9 @@ static void draw_layout(const struct picture *p)
 		snprintf(label, sizeof label, "%s%s", inside ? "  " : "",
 			 name ? name + strlen("LAYOUT_") : "?");
 		for (k = 0; label[k]; k++)
-			label[k] =
-			    label[k] == '_' ? ' ' : (char)(label[k] | (label[k] >= 'A') << 5);
+			label[k] = label[k] == '_' ? ' ' : (char)tolower((unsigned char)label[k]);
 		part_usage(p, part, usage, sizeof usage);
-		printf("  %#010x-%#010llx %7s ", part->start,
+		printf("  0x%08x-0x%08llx %7s ", part->start,
 		       (unsigned long long)part_end(part) - 1,
 		       human_size(part_end(part) - part->start, size, sizeof size));
 		draw_bar(p, part_end(part) - part->start);

@@ -365,8 +365,8 @@ static void describe(const struct contract_field *f, char *to, size_t size)
 					      f->enums[k]->values[i].name);
 	if (!f->enums[0] && f->kind != FIELD_BYTES && f->kind != FIELD_BOOL && n < size &&
 	    f->max < UINT32_MAX)
-		snprintf(to + n, size - n, "%#llx to %#llx.", (unsigned long long)f->min,
-			 (unsigned long long)f->max);
+		snprintf(to + n, size - n, f->max < 0x10000 ? "%llu to %llu." : "%#llx to %#llx.",
+			 (unsigned long long)f->min, (unsigned long long)f->max);
 }
 
 static void add_flag(struct op_flags *to, const char *name, const char *suffix, const char *value,

@@ -68,7 +68,8 @@ struct pipe {
 	json_t *names;
 
 	bool stopped;
-	int code; /* the first failure's */
+	bool discard; /* an op failed: what comes behind it and is not sent yet stays so */
+	int code;     /* the first failure's */
 	uint64_t answered, failed, next_progress;
 	bool progress;
 };
@@ -85,6 +86,13 @@ static void failed(struct pipe *p, int code, uint64_t line, const char *op, cons
 		p->code = code;
 	if (!p->keep_going)
 		p->stopped = true;
+}
+
+/* An op's answer is a failure. */
+static void op_failed(struct pipe *p, int code, const struct slot *slot, const char *why)
+{
+	failed(p, code, slot->line, slot->op->word, why);
+	p->discard = p->stopped;
 }
 
 /* ---- slots ---- */
@@ -137,7 +145,7 @@ static void check_result(struct pipe *p, const struct slot *slot, const Zoned__V
 
 	if (!result) {
 		snprintf(why, sizeof why, "%s: %s", zoned_code_name((int)r->code), r->message);
-		failed(p, EXIT_REFUSED, slot->line, slot->op->word, why);
+		op_failed(p, EXIT_REFUSED, slot, why);
 		return;
 	}
 	status = op_status(result);
@@ -147,7 +155,7 @@ static void check_result(struct pipe *p, const struct slot *slot, const Zoned__V
 	snprintf(why, sizeof why, "%s%s%s%s", name ? name : "?", *op_detail(result) ? ": " : "",
 		 op_detail(result),
 		 slot->expect == 1u << STATUS_OK ? "" : " (not what was expected)");
-	failed(p, EXIT_NOT_OK, slot->line, slot->op->word, why);
+	op_failed(p, EXIT_NOT_OK, slot, why);
 }
 
 /* The line that is printed: which input it answers, then the result. */
@@ -418,8 +426,9 @@ static bool set_field(ProtobufCMessage *m, const struct contract_op *op, const c
 	if (!f) {
 		for (i = 0; i < op->args.nr_ints; i++)
 			suggest(&s, op->args.ints[i].name);
-		snprintf(err, err_size, "%s has no such argument%s%s", op->word,
-			 s.nearest ? "; did you mean " : "", s.nearest ? s.nearest : "");
+		snprintf(err, err_size, "%s has no such argument%s%s%s", op->word,
+			 s.nearest ? "; did you mean " : "", s.nearest ? s.nearest : "",
+			 s.nearest ? "?" : "");
 		return false;
 	}
 	if (!value_text(value, text, sizeof text)) {
@@ -554,8 +563,8 @@ static const struct contract_op *find_op(json_t *object, char *err, size_t err_s
 	for (i = 0; i < OP_CODE_END; i++)
 		if (contract_ops[i].code)
 			suggest(&s, contract_ops[i].word);
-	snprintf(err, err_size, "no op %s%s%s", word, s.nearest ? "; did you mean " : "",
-		 s.nearest ? s.nearest : "");
+	snprintf(err, err_size, "no op %s%s%s%s", word, s.nearest ? "; did you mean " : "",
+		 s.nearest ? s.nearest : "", s.nearest ? "?" : "");
 	return NULL;
 }
 
@@ -647,7 +656,10 @@ static void take_lines(struct pipe *p)
 			newline = p->buffer + p->end;
 		p->line++;
 		p->start = (size_t)(newline - p->buffer) + (newline < p->buffer + p->end);
-		take_line(p, line, (size_t)(newline - line));
+		if (newline - line > LINE_BYTES)
+			failed(p, EXIT_USAGE, p->line, NULL, "longer than a line may be (1 MiB)");
+		else
+			take_line(p, line, (size_t)(newline - line));
 		send_full(p);
 	}
 }
@@ -659,10 +671,9 @@ static void read_more(struct pipe *p)
 	memmove(p->buffer, p->buffer + p->start, p->end - p->start);
 	p->end -= p->start;
 	p->start = 0;
-	if (p->end >= LINE_BYTES) {
-		p->line++;
-		failed(p, EXIT_USAGE, p->line, NULL, "longer than a line may be (1 MiB)");
-		p->stopped = true;
+	if (p->end > LINE_BYTES) {
+		failed(p, EXIT_USAGE, p->line + 1, NULL, "longer than a line may be (1 MiB)");
+		p->stopped = true; /* where the next line begins is not known */
 		return;
 	}
 	n = read(STDIN_FILENO, p->buffer + p->end, READ_BYTES);
@@ -719,7 +730,7 @@ static void drain(struct pipe *p)
 {
 	uint32_t timeout = p->ctl->timeout_ms;
 	size_t i;
-	int rc = p->stopped ? 0 : zoned_run_flush(p->run);
+	int rc = p->discard ? 0 : zoned_run_flush(p->run);
 
 	fflush(stdout);
 	if (!rc && zoned_fd(p->ctl->z) >= 0)

@@ -161,8 +161,8 @@ static int add_op(Zoned__V1__TailRequest *request, const char *name)
 		for (i = 0; i < OP_CODE_END; i++)
 			if (contract_ops[i].code)
 				suggest(&s, contract_ops[i].word);
-		return usage_error("tail: no op %s%s%s", name, s.nearest ? "; did you mean " : "",
-				   s.nearest ? s.nearest : "");
+		return usage_error("tail: no op %s%s%s%s", name, s.nearest ? "; did you mean " : "",
+				   s.nearest ? s.nearest : "", s.nearest ? "?" : "");
 	}
 	request->ops[request->n_ops++] = must(strdup(op->name));
 	return EXIT_DONE;
@@ -178,8 +178,9 @@ static int add_event(Zoned__V1__TailRequest *request, const char *name)
 		for (i = 0; i < EVENT_KIND_END; i++)
 			if (contract_events[i].kind)
 				suggest(&s, contract_events[i].name);
-		return usage_error("tail: no event %s%s%s", name,
-				   s.nearest ? "; did you mean " : "", s.nearest ? s.nearest : "");
+		return usage_error("tail: no event %s%s%s%s", name,
+				   s.nearest ? "; did you mean " : "", s.nearest ? s.nearest : "",
+				   s.nearest ? "?" : "");
 	}
 	request->kinds[request->n_kinds++] = (Zoned__V1__EventKind)e->kind;
 	return EXIT_DONE;

@@ -153,7 +153,7 @@ const struct contract_value *enum_find(const struct contract_enum *e, const char
 	return enum_find_n(e, text, strlen(text));
 }
 
-/* "FOO is none of A, B, C; did you mean B?" */
+/* "no FOO; did you mean FOE?", or without such a name all that there are. */
 static void refuse_name(const struct contract_field *f, const char *text, size_t length, char *err,
 			size_t err_size)
 {
@@ -164,20 +164,22 @@ static void refuse_name(const struct contract_field *f, const char *text, size_t
 	unsigned k, i;
 
 	snprintf(word, sizeof word, "%.*s", (int)(length < 63 ? length : 63), text);
-	used = (size_t)snprintf(err, err_size, "%s is none of ", word);
 	for (k = 0; k < 2 && f->enums[k]; k++)
 		for (i = 0; i < f->enums[k]->nr_values; i++) {
-			const char *name = f->enums[k]->values[i].name;
-
-			suggest(&s, name);
-			suggest(&s, name + shared_prefix(f->enums[k]));
-			if (used < err_size)
-				used += (size_t)snprintf(err + used, err_size - used, "%s%s",
-							 separator, name);
+			suggest(&s, f->enums[k]->values[i].name);
+			suggest(&s, f->enums[k]->values[i].name + shared_prefix(f->enums[k]));
+		}
+	if (s.nearest) {
+		snprintf(err, err_size, "no %s; did you mean %s?", word, s.nearest);
+		return;
+	}
+	used = (size_t)snprintf(err, err_size, "%s is none of ", word);
+	for (k = 0; k < 2 && f->enums[k]; k++)
+		for (i = 0; i < f->enums[k]->nr_values && used < err_size; i++) {
+			used += (size_t)snprintf(err + used, err_size - used, "%s%s", separator,
+						 f->enums[k]->values[i].name);
 			separator = ", ";
 		}
-	if (s.nearest && used < err_size)
-		snprintf(err + used, err_size - used, "; did you mean %s?", s.nearest);
 }
 
 static bool parse_flags(const struct contract_field *f, const char *text, uint64_t *ret_value,
