@@ -153,7 +153,12 @@ static bool listen_on(struct daemon *d, const char *address)
 static int open_net(struct daemon *d)
 {
 	struct net_options options = {
-	    .loop = &d->loop, .route = rpc_route, .wake = on_wake, .user = d};
+	    .loop = &d->loop,
+	    .route = rpc_route,
+	    .wake = on_wake,
+	    .user = d,
+	    .insecure_no_auth = d->config.no_auth,
+	};
 	char err[256];
 
 	if (d->config.token_file && !d->config.no_auth) {
@@ -253,7 +258,9 @@ int main(int argc, char **argv)
 	case CONFIG_WRONG: fprintf(stderr, "zoned: %s\n", err); return EXIT_USAGE;
 	case CONFIG_RUN: break;
 	}
+	/* Both are errors of a write, and writes are checked. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	raise_descriptor_limit();
 	log_configure((enum log_level)d.config.log_level, d.config.log_json);
 	uv_loop_init(&d.loop);

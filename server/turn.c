@@ -7,7 +7,7 @@
  * Invariants:
  *  1. Whatever happens in a machine goes to the history before the next thing
  *     happens in it, and to nobody else before history_commit() has succeeded.
- *  2. `listed` has each request that this turn executed or ended, once.
+ *  2. The turn's list has each request that this turn executed or ended, once.
  *  3. The idle handle runs exactly while there is something to do that no descriptor
  *     will announce: it keeps the poll from blocking.
  *
@@ -46,11 +46,11 @@ struct turn {
 	bool woken;
 	bool dirty; /* the history has something pending */
 	bool stopping;
-	int64_t time_ns;   /* 0: not asked for in this turn */
-	unsigned quiet;	   /* upkeeps since the last commit */
-	char refused[256]; /* why the history takes no ops */
-	struct machine_request *listed, **listed_end;
-	struct turn_waiter waiters; /* ring */
+	int64_t time_ns;		      /* 0: not asked for in this turn */
+	unsigned quiet;			      /* upkeeps since the last commit */
+	char refused[256];		      /* why the history takes no ops */
+	struct machine_request *first, *last; /* executed or ended in this turn */
+	struct turn_waiter waiters;	      /* ring */
 };
 
 /* ---- what machines tell ---- */
@@ -79,14 +79,29 @@ static uint64_t hook_copied(void *user, struct machine *from, uint64_t at_op, st
 				   machine_is_snapshot(copy), turn_time_ns(t));
 }
 
+/* Puts a request at the end of the turn's list. One that went to sleep and woke in
+ * the same turn stands where it woke: answers leave in the order in which they came
+ * to be. */
 static void list(struct turn *t, struct machine_request *r)
 {
-	if (r->listed)
+	if (t->last == r)
 		return;
+	if (r->listed) {
+		/* It is not the last one. */
+		r->turn_next->turn_prev = r->turn_prev;
+		if (r->turn_prev)
+			r->turn_prev->turn_next = r->turn_next;
+		else
+			t->first = r->turn_next;
+	}
 	r->listed = true;
 	r->turn_next = NULL;
-	*t->listed_end = r;
-	t->listed_end = &r->turn_next;
+	r->turn_prev = t->last;
+	if (t->last)
+		t->last->turn_next = r;
+	else
+		t->first = r;
+	t->last = r;
 }
 
 static void hook_executed(void *user, struct machine *m, struct machine_request *r,
@@ -183,10 +198,9 @@ static enum machine_error commit(struct turn *t, char *why, size_t why_size)
  * unless the commit failed: then they never slept. */
 static void answer_requests(struct turn *t, enum machine_error error, const char *why)
 {
-	struct machine_request *r = t->listed, *next;
+	struct machine_request *r = t->first, *next;
 
-	t->listed = NULL;
-	t->listed_end = &t->listed;
+	t->first = t->last = NULL;
 	for (; r; r = next) {
 		next = r->turn_next;
 		r->listed = false;
@@ -226,7 +240,7 @@ static void answer_waiters(struct turn *t, enum machine_error error, const char 
 
 static bool has_more(struct turn *t)
 {
-	return t->woken || t->listed || machines_have_work(t->machines) ||
+	return t->woken || t->first || machines_have_work(t->machines) ||
 	       !recovery_is_idle(t->recovery);
 }
 
@@ -320,7 +334,6 @@ struct turn *turn_new(const struct turn_options *options)
 	if (!t)
 		return NULL;
 	t->options = *options;
-	t->listed_end = &t->listed;
 	t->waiters.next = t->waiters.prev = &t->waiters;
 	t->machines = machines_new(&options->limits, &hooks);
 	t->recovery = recovery_new(t->machines, options->history, on_recovered, t);
@@ -391,7 +404,7 @@ int64_t turn_time_ns(struct turn *t)
 
 bool turn_is_idle(const struct turn *t)
 {
-	return !t->listed && t->waiters.next == &t->waiters && !machines_have_work(t->machines) &&
+	return !t->first && t->waiters.next == &t->waiters && !machines_have_work(t->machines) &&
 	       recovery_is_idle(t->recovery);
 }
 

@@ -329,10 +329,10 @@ static void op_done(struct machine *m)
 	machine_touch(m);
 	r->state = r->result.status == STATUS_PARKED ? REQUEST_PARKED : REQUEST_ENDED;
 	hooks->executed(hooks->user, m, r, events, nr_events);
-	settle_sleepers(m, r);
 	if (r->state == REQUEST_ENDED)
 		machine_end_request(r, MACHINE_OK, NULL);
-	else if (r->abandoned)
+	settle_sleepers(m, r);
+	if (r->state == REQUEST_PARKED && r->abandoned)
 		withdraw(m, r->result.op);
 }
 

@@ -105,7 +105,7 @@ struct machine_request {
 	bool listed;	/* on the turn's list */
 	struct machine *machine;
 	struct machine_lane *lane;
-	struct machine_request *next, *prev, *turn_next;
+	struct machine_request *next, *prev, *turn_next, *turn_prev;
 };
 
 /* What happens in machines, told while it happens. */
