@@ -870,6 +870,142 @@ BOTH(a_pinned_page_outlives_its_file)
 	assert_int_equal(free_pages(m), before + 1);
 }
 
+/* ---- sleepers ---- */
+
+/* Fills the pkmap window from the kernel's context, then sends the task to sleep. */
+static u64 park(struct machine *m, u32 task)
+{
+	m->unchecked = true;
+	for (u32 i = 0; i <= m->e->st->layout.pkmap_slots; i++) {
+		u32 status;
+		pfn_t pfn;
+
+		assert_int_equal(machine_op(m, OP_ALLOC_PAGES, GFP_HIGHUSER, 0), STATUS_OK);
+		pfn = (pfn_t)m->res.values[0];
+		status =
+		    machine_op_on(m, 0, i < m->e->st->layout.pkmap_slots ? 0 : task, OP_KMAP, pfn);
+		assert_int_equal(status,
+				 i < m->e->st->layout.pkmap_slots ? STATUS_OK : STATUS_PARKED);
+	}
+	m->unchecked = false;
+	machine_check(m);
+	return m->res.op;
+}
+
+BOTH(a_sleeping_task)
+{
+	u32 task = new_task(m);
+	va_t va = map_anonymous(m, task, 1);
+	u64 op;
+
+	assert_int_equal(user_write(m, task, va, "x"), STATUS_OK);
+	op = park(m, task);
+	assert_int_equal(user_read(m, task, va, 1), STATUS_BUSY);
+	assert_int_equal(machine_op(m, OP_TASK_FORK, task), STATUS_BUSY);
+	/* Its CPU may do something else, but it cannot come back before it wakes. */
+	assert_int_equal(machine_op(m, OP_SCHEDULE, 0), STATUS_OK);
+	assert_int_equal(machine_op(m, OP_SCHEDULE, task), STATUS_BUSY);
+	/* Its end is the end of its sleep. */
+	assert_int_equal(machine_op(m, OP_TASK_EXIT, task), STATUS_OK);
+	assert_int_equal(m->completed.op, op);
+	assert_int_equal(m->completed.status, STATUS_WITHDRAWN);
+	assert_int_equal(m->e->st->map.pkmap.nr_sleepers, 0);
+}
+
+/* ---- long ops ---- */
+
+/* Ops on many pages let the daemon do other things meanwhile. */
+BOTH(long_ops_yield)
+{
+	const u32 pages = 3 * ENGINE_YIELD_FRAMES;
+	u32 task = new_task(m), child;
+	va_t va = map(m, task, 0, pages * PAGE, RW, 0, 0, 0);
+	const struct engine_op ops[] = {
+	    {.code = OP_TASK_FORK, .args = {task}},
+	    {.code = OP_MPROTECT, .task = task, .args = {va, pages * PAGE, UPROT_READ}},
+	    {.code = OP_MUNMAP, .task = task, .args = {va, pages * PAGE}},
+	};
+
+	m->unchecked = true;
+	for (u32 i = 0; i < pages; i += 16)
+		assert_int_equal(do_access(m, 0, task, va + i * PAGE, 16 * PAGE, ACCESS_WRITE,
+					   PRIVILEGE_USER, "y", 1),
+				 STATUS_OK);
+	m->unchecked = false;
+	for (u32 i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+		enum sim_status status = sim_execute(m->sim, &ops[i], &m->res, true);
+		u32 yields = 0;
+
+		for (; status == SIM_MORE; status = sim_continue(m->sim))
+			yields++;
+		assert_int_equal(status, SIM_DONE);
+		assert_int_equal(m->res.status, STATUS_OK);
+		assert_in_range(yields, 2, 6);
+		machine_check(m);
+	}
+	child = task + 1;
+	schedule(m, 0, child);
+	assert_user_sees(m, child, va + (pages - 1) * PAGE, "y");
+	assert_int_equal(machine_op(m, OP_TASK_EXIT, task), STATUS_OK);
+}
+
+/* ---- the audit ---- */
+
+/* Makes a u32 wrong, sees that the audit notices, and puts it right again. */
+static void assert_lie_is_found(struct machine *m, u32 *where, u32 lie, const char *what)
+{
+	struct engine_error why;
+	u32 truth = *where;
+
+	*where = lie;
+	if (!sim_check(m->sim, &why))
+		fail_msg("not found: %s", what);
+	*where = truth;
+	machine_check(m);
+}
+
+BOTH(the_audit_finds_lies)
+{
+	u32 task = new_task(m), file = new_file(m, 2 * PAGE), child;
+	va_t va = map_anonymous(m, task, 2);
+	va_t shown = map(m, task, 0, PAGE, UPROT_READ, UMAP_SHARED, file, 0);
+	struct task *t = task_find(m->e, task);
+	struct mm *mm = task_mm(m->e, t);
+	struct file *f = at(m->e, file_find(m->e, file));
+	struct page *p, *cached;
+	struct pgtable_step step[3];
+	u32 *entry;
+
+	assert_int_equal(user_write(m, task, va, "x"), STATUS_OK);
+	assert_int_equal(user_read(m, task, shown, 1), STATUS_OK);
+	assert_int_equal(machine_op_on(m, 0, task, OP_PIN_USER_PAGE, va, 1), STATUS_OK);
+	child = fork_task(m, task);
+	p = page_of(m->e, frame_of(m, task, va));
+	cached = page_of(m->e, frame_of(m, task, shown));
+	entry = at(m->e, m->e->page_offset +
+			     (u32)step[pgtable_walk(m->e, mm->pgd, shown, step) - 1].entry_paddr);
+	assert_lie_is_found(m, &mm->resident, mm->resident + 1, "resident");
+	assert_lie_is_found(m, &mm->page_tables, mm->page_tables - 1, "page tables");
+	assert_lie_is_found(m, &mm->brk, BRK_START - PAGE, "heap");
+	assert_lie_is_found(m, page_mapcount(p), 2, "mapcount");
+	assert_lie_is_found(m, page_pincount(p), 2, "pins");
+	assert_lie_is_found(m, &p->ref, p->ref + 1, "uses of an anonymous frame");
+	assert_lie_is_found(m, &cached->ref, 0, "uses of a cached frame");
+	assert_lie_is_found(m, entry, *entry | (u32)PTE_WRITE, "a right too many");
+	assert_lie_is_found(m, entry, *entry & ~(u32)PTE_USER, "the kernel's entry");
+	assert_lie_is_found(m, entry, *entry + PAGE, "another frame");
+	assert_lie_is_found(m, entry, 0, "a missing entry");
+	assert_lie_is_found(m, &vma_find(m->e, mm, va)->kind, RW, "no anonymous frames");
+	assert_lie_is_found(m, &vma_find(m->e, mm, shown)->b, 1, "another page of the file");
+	assert_lie_is_found(m, &f->vmas, 1, "VMAs of a file");
+	assert_lie_is_found(m, &f->nr_pages, 0, "pages of a file");
+	assert_lie_is_found(m, &m->e->st->files.cached_pages, 9, "pages of all files");
+	assert_lie_is_found(m, &t->cpu, 1, "another CPU");
+	assert_lie_is_found(m, &m->e->st->user.cpu[0].current, child, "another task");
+	assert_lie_is_found(m, &m->e->st->user.cpu[1].pgd, mm->pgd, "tables without a task");
+	assert_lie_is_found(m, &m->e->st->user.tasks.last, 1, "numbers that were not given");
+}
+
 /* ---- text ---- */
 
 BOTH(maps_in_linux_format)
@@ -928,6 +1064,9 @@ int main(void)
 	    cmocka_unit_test(a_pinned_frame_survives),
 	    cmocka_unit_test(pins_end_sharing_first),
 	    cmocka_unit_test(a_pinned_page_outlives_its_file),
+	    cmocka_unit_test(a_sleeping_task),
+	    cmocka_unit_test(long_ops_yield),
+	    cmocka_unit_test(the_audit_finds_lies),
 	    cmocka_unit_test(maps_in_linux_format),
 	};
 
