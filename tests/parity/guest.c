@@ -204,12 +204,16 @@ struct guest_source {
 	struct guest *guest;
 };
 
-static pfn_t next_frame(struct digest_source *source, pfn_t from)
+pfn_t guest_next_frame(struct guest *g, pfn_t from)
 {
-	struct guest *g = ((struct guest_source *)source)->guest;
 	off_t at = lseek(g->ram_fd, (off_t)from << PAGE_SHIFT, SEEK_DATA);
 
 	return at < 0 ? 0xffffffffu : (pfn_t)(at >> PAGE_SHIFT);
+}
+
+static pfn_t next_frame(struct digest_source *source, pfn_t from)
+{
+	return guest_next_frame(((struct guest_source *)source)->guest, from);
 }
 
 static void copy_frame(struct digest_source *source, pfn_t pfn, u64 words[PAGE_SIZE / 8])

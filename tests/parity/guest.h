@@ -27,6 +27,8 @@ bool guest_start(struct guest *g, const char *kernel, const struct engine_config
 		 u64 ram_bytes);
 /* One op; g->events holds what it emitted. False when the guest ended instead. */
 bool guest_execute(struct guest *g, const struct engine_op *op, struct engine_result *res);
+/* The first frame at or after `from` that the guest has touched, or 0xffffffff. */
+pfn_t guest_next_frame(struct guest *g, pfn_t from);
 struct engine_digest guest_digest(struct guest *g);
 /* Powers the guest off and returns QEMU's exit code. */
 int guest_stop(struct guest *g);

@@ -65,13 +65,16 @@ static struct engine_result both(struct pair *p, const struct engine_op *op)
 	return s;
 }
 
-/* Names the first frames and words that differ, masked bits and all. */
+/* Names the first frames and words that differ, masked bits and all, among those that
+ * the guest has touched. */
 static void print_differences(struct pair *p)
 {
 	u64 ours[PAGE_SIZE / 8];
 	u32 shown = 0;
 
-	for (pfn_t pfn = 0; pfn < p->guest.ram_bytes >> PAGE_SHIFT && shown < 12; pfn++) {
+	for (pfn_t pfn = guest_next_frame(&p->guest, 0);
+	     pfn < p->guest.ram_bytes >> PAGE_SHIFT && shown < 12;
+	     pfn = guest_next_frame(&p->guest, pfn + 1)) {
 		if (pfn - (HOST_WINDOW_PADDR >> PAGE_SHIFT) < HOST_WINDOW_BYTES >> PAGE_SHIFT)
 			continue;
 		const u64 *theirs =
