@@ -3,7 +3,8 @@
  *
  * Configuration (without the detail level), then every frame that holds anything
  * but zeros, in order of number: a frame of zeros is equal to one never touched.
- * The host window is left out: it is the guest's, not the machine's. What a real
+ * Only RAM counts (a guest's firmware leaves copies of itself in holes of the map), and
+ * the host window is left out: it is the guest's, not the machine's. What a real
  * MMU may set in its own time is masked by the tables' owner, pgtable_digest_mask.
  *
  * Four lanes of multiply and rotate over 64-bit words: a page in half a
@@ -75,7 +76,7 @@ struct engine_digest engine_digest(struct engine *e, struct digest_source *sourc
 	}
 	for (pfn_t pfn = source->next(source, 0); pfn < e->st->layout.max_pfn;
 	     pfn = source->next(source, pfn + 1)) {
-		if (is_host_frame(&e->st->layout, pfn))
+		if (!memblock_is_memory(e, pfn) || is_host_frame(&e->st->layout, pfn))
 			continue;
 		source->copy(source, pfn, words);
 		if (pfn == state_pfn) {
