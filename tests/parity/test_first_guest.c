@@ -157,9 +157,10 @@ static void run(u32 preset, u32 flags, u32 page_offset, u64 ram)
 				    .data_len = sizeof text};
 	both(&p, &access);
 	struct engine_result local =
-	    both(&p, &(struct engine_op){.code = OP_KMAP_LOCAL, .args = {high_pfn}});
+	    both(&p, &(struct engine_op){.code = OP_KMAP_LOCAL, .task = 1, .args = {high_pfn}});
 	access = (struct engine_op){
 	    .code = OP_ACCESS,
+	    .task = 1,
 	    .args = {local.values[0], sizeof text, ACCESS_READ, PRIVILEGE_KERNEL}};
 	assert_int_equal(both(&p, &access).status, STATUS_OK);
 	assert_memory_equal(guest_data, text, sizeof text);
