@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/random.h"
 #include "event.h"
 #include "sim.h"
 
@@ -135,25 +136,6 @@ static inline u32 machine_run(struct machine *m, const struct engine_op *op)
 					     .owner = (m)->owner, \
 					     .args = {__VA_ARGS__}})
 #define machine_op(m, code_, ...) machine_op_on(m, 0, 0, code_, __VA_ARGS__)
-
-/* A generator for tests whose seed is printed: xorshift64*. */
-struct random {
-	u64 state;
-};
-
-static inline u64 random_next(struct random *r)
-{
-	r->state ^= r->state >> 12;
-	r->state ^= r->state << 25;
-	r->state ^= r->state >> 27;
-	return r->state * 0x2545f4914f6cdd1dULL;
-}
-
-/* Evenly from 0 to n - 1; n > 0. */
-static inline u64 random_below(struct random *r, u64 n)
-{
-	return (random_next(r) >> 11) % n;
-}
 
 /* The seed in the environment variable SEED, or a fixed one; printed. */
 static inline struct random random_seeded(u64 fixed)
