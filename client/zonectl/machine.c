@@ -206,8 +206,8 @@ out:
 
 static const char *state_name(const Zoned__V1__Machine *m)
 {
-	const ProtobufCEnumValue *v =
-	    protobuf_c_enum_descriptor_get_value(&zoned__v1__machine_state__descriptor, m->state);
+	const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(
+	    &zoned__v1__machine_state__descriptor, (int)m->state);
 
 	return v ? v->name + strlen("MACHINE_") : "?";
 }
@@ -264,7 +264,7 @@ static void print_config(const Zoned__V1__MachineConfig *config)
 	for (i = 0; i < config->n_e820; i++) {
 		const Zoned__V1__E820Entry *e = config->e820[i];
 		const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(
-		    &zoned__v1__e820_entry__type__descriptor, e->type);
+		    &zoned__v1__e820_entry__type__descriptor, (int)e->type);
 
 		printf("  %-16s [mem %#011llx-%#011llx] %s\n", "e820", (unsigned long long)e->start,
 		       (unsigned long long)(e->start + e->size - 1), v ? v->name : "?");

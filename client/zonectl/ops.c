@@ -285,8 +285,8 @@ static void print_list(const ProtobufCMessage *result, const struct contract_fie
 
 	if (json_array_size(list))
 		printf(" %s=", f->name);
-	json_array_foreach(list, i, value)
-	    printf("%s%lld", i ? "," : "", (long long)json_integer_value(value));
+	json_array_foreach (list, i, value)
+		printf("%s%lld", i ? "," : "", (long long)json_integer_value(value));
 	json_decref(all);
 }
 

@@ -308,8 +308,7 @@ static bool resolve_all(struct pipe *p, json_t *object, const struct contract_fi
 	json_t *value, *element, *got;
 	size_t i;
 
-	json_object_foreach(object, key, value)
-	{
+	json_object_foreach (object, key, value) {
 		/* A payload may begin with a dollar sign, and a name must not. */
 		if (data && data->kind == FIELD_BYTES && strcmp(key, data->name) == 0)
 			continue;
@@ -318,11 +317,9 @@ static bool resolve_all(struct pipe *p, json_t *object, const struct contract_fi
 			if (!got)
 				return false;
 			json_object_set_new(object, key, got);
-		}
-		if (!json_is_array(value))
 			continue;
-		json_array_foreach(value, i, element)
-		{
+		}
+		json_array_foreach (value, i, element) {
 			if (!json_is_string(element) || json_string_value(element)[0] != '$')
 				continue;
 			got = resolve(p, json_string_value(element), err, err_size);
@@ -350,8 +347,7 @@ static bool value_text(json_t *value, char *to, size_t size)
 	if (!json_is_array(value))
 		return false;
 	*to = '\0';
-	json_array_foreach(value, i, element)
-	{
+	json_array_foreach (value, i, element) {
 		char one[64];
 
 		if (json_is_array(element) || !value_text(element, one, sizeof one))
@@ -500,8 +496,7 @@ static bool set_arguments(ProtobufCMessage *m, const struct contract_op *op, jso
 	json_t *value;
 	size_t i;
 
-	json_object_foreach(object, key, value)
-	{
+	json_object_foreach (object, key, value) {
 		for (i = 0; i < sizeof own_keys / sizeof *own_keys; i++)
 			if (strcmp(key, own_keys[i]) == 0)
 				break;
