@@ -9,7 +9,6 @@
 #include "../event.h"
 #include "../ops.h"
 #include "../text.h"
-#include "../wings.h"
 #include "buddy.h"
 #include "list.h"
 #include "marks.h"
@@ -208,7 +207,7 @@ static bool finish(struct engine *e, struct engine_result *res)
 			zone_check_marks(e, i);
 	}
 	e->st->frames.loaded = 1;
-	if (!check_frames(e, &why))
+	if (!frames_audit(e, &why))
 		return false;
 	frames_ready(e);
 	res->values[0] = pages;

@@ -141,6 +141,10 @@ u32 zone_free_pages(const struct engine *e, u32 zone);
 /* Pages on the zone's per-CPU lists. */
 u32 zone_pcp_pages(const struct engine *e, u32 zone);
 
+/* What check_frames() (wings.h) does, in whatever phase: the last op of a LoadState
+ * asks before the state is the machine's. */
+bool frames_audit(struct engine *e, struct engine_error *why);
+
 /* Bytes of the pageblock-type array of a machine with so many frames. */
 u32 pageblock_bytes(pfn_t max_pfn, u32 pageblock_order);
 
