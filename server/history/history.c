@@ -36,7 +36,6 @@ enum {
 	READER_CACHE_KIB = 8192,
 	CHECKPOINT_BYTES = 32 << 20,
 	WAL_KEEP_BYTES = 64 << 20, /* what a WAL that starts again is cut down to */
-	DEADLINE_TICK_MS = 50,
 };
 
 static const uint64_t idle_ns = UINT64_C(1000000000);
@@ -189,11 +188,6 @@ int history_open_reader(const struct history *h, sqlite3 **ret, char *err, size_
 	return error;
 }
 
-static void deadline_tick(uv_timer_t *timer)
-{
-	query_check_deadlines(timer->data);
-}
-
 static int open_timer(struct history *h)
 {
 	if (!h->options.loop)
@@ -203,8 +197,6 @@ static int open_timer(struct history *h)
 		return HISTORY_IO;
 	uv_timer_init(h->options.loop, h->deadline_timer);
 	h->deadline_timer->data = h;
-	uv_timer_start(h->deadline_timer, deadline_tick, DEADLINE_TICK_MS, DEADLINE_TICK_MS);
-	uv_unref((uv_handle_t *)h->deadline_timer);
 	return HISTORY_OK;
 }
 
@@ -450,9 +442,11 @@ void history_close(struct history *h)
 	history_commit(h, err, sizeof(err));
 	query_stop_all(h, HISTORY_ABORTED);
 	tail_stop_all(h);
+	while (h->nr_queries || h->nr_tails)
+		uv_run(h->options.loop, UV_RUN_ONCE);
 	if (h->deadline_timer)
 		uv_close((uv_handle_t *)h->deadline_timer, timer_closed);
-	while (h->nr_queries || h->nr_tails || h->deadline_timer)
+	while (h->deadline_timer)
 		uv_run(h->options.loop, UV_RUN_ONCE);
 	/* The reader first: the checkpoint is then alone with the WAL. */
 	sqlite3_finalize(h->payload);

@@ -135,7 +135,7 @@ struct history {
 	unsigned nr_queries, nr_running;
 	struct history_tail *tails;
 	unsigned nr_tails;
-	uv_timer_t *deadline_timer;
+	uv_timer_t *deadline_timer; /* query.c's, active while there are queries */
 	bool closing;
 };
 
@@ -184,8 +184,6 @@ void replay_read_record(sqlite3_stmt *row, struct history_record *ret);
 void query_pump(struct history *h);
 /* Ends every query with `error`. */
 void query_stop_all(struct history *h, int error);
-/* Ends queries whose time is over while nobody takes their pages. */
-void query_check_deadlines(struct history *h);
 /* Something was committed. */
 void tail_notify(struct history *h);
 void tail_stop_all(struct history *h);

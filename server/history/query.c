@@ -37,6 +37,7 @@ enum {
 	VALUE_LENGTH_MAX = 2 << 20,
 	ROW_BYTES_MAX = 3 << 20,
 	COLUMNS_MAX = 512,
+	DEADLINE_TICK_MS = 50,
 };
 
 enum query_state { QUERY_QUEUED, QUERY_RUNNING, QUERY_WAITING };
@@ -398,7 +399,8 @@ static void end_query(struct history_query *q)
 	while (*at != q)
 		at = &(*at)->next;
 	*at = q->next;
-	h->nr_queries--;
+	if (--h->nr_queries == 0)
+		uv_timer_stop(h->deadline_timer);
 	q->options.done(q->options.user, q->error, q->truncated, q->message);
 	free_query(q);
 }
@@ -468,8 +470,11 @@ void query_stop_all(struct history *h, int error)
 	query_pump(h);
 }
 
-void query_check_deadlines(struct history *h)
+/* Ends queries whose time is over while nobody takes their pages. Runs only while
+ * there are queries. */
+static void check_deadlines(uv_timer_t *timer)
 {
+	struct history *h = timer->data;
 	uint64_t now = uv_hrtime();
 
 	for (struct history_query *q = h->queries; q; q = q->next) {
@@ -537,7 +542,9 @@ int history_query_start(struct history *h, const struct history_query_options *o
 		q->options.page_bytes = PAGE_BYTES;
 	q->next = h->queries;
 	h->queries = q;
-	h->nr_queries++;
+	if (h->nr_queries++ == 0)
+		uv_timer_start(h->deadline_timer, check_deadlines, DEADLINE_TICK_MS,
+			       DEADLINE_TICK_MS);
 	*ret = q;
 	query_pump(h);
 	return HISTORY_OK;

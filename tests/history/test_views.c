@@ -563,14 +563,16 @@ static void schema_md_lists_every_table_and_column(void **state)
 
 	while (sqlite3_step(st) == SQLITE_ROW) {
 		char heading[64], word[64];
-		const char *section;
+		const char *section, *found, *end;
 
 		snprintf(heading, sizeof(heading), "### %s\n", sqlite3_column_text(st, 0));
 		snprintf(word, sizeof(word), "`%s`", sqlite3_column_text(st, 1));
 		section = strstr(text, heading);
 		if (!section)
 			fail_msg("SCHEMA.md does not have %s", heading);
-		if (!strstr(section, word))
+		end = strstr(section + 3, "\n##");
+		found = strstr(section, word);
+		if (!found || found > end)
 			fail_msg("SCHEMA.md does not have %s of %s", word, heading);
 		nr++;
 	}
