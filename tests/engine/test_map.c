@@ -101,13 +101,20 @@ static void direct_map(void **state)
 /* Kernel tables that are made later are seen by every mm, old and new. */
 static void kernel_half_is_shared(void **state)
 {
-	static const struct engine_config arm = {
-	    .preset = PRESET_ARM32, .ram = GIB_BYTES(2), .cpus = 2};
-	const struct engine_config *configs[] = {&two_level_2g, &pae_2g, &arm};
+	static const struct engine_config other[] = {
+	    {.preset = PRESET_ARM32, .ram = GIB_BYTES(2), .cpus = 2},
+	    {.preset = PRESET_ARM32, .flags = CONFIG_PAE, .ram = GIB_BYTES(2), .cpus = 2},
+	    {.preset = PRESET_PPC32, .ram = GIB_BYTES(2), .cpus = 2},
+	    {.preset = PRESET_CLASSIC, .ram = GIB_BYTES(4), .page_offset = 0x78000000, .cpus = 2},
+	    {.preset = PRESET_CLASSIC, .flags = CONFIG_PAE, .ram = GIB_BYTES(6), .cpus = 2},
+	};
+	const struct engine_config *configs[] = {&two_level_2g, &pae_2g,   &other[0], &other[1],
+						 &other[2],	&other[3], &other[4]};
 
 	(void)state;
-	for (u32 i = 0; i < 3; i++) {
+	for (u32 i = 0; i < sizeof configs / sizeof configs[0]; i++) {
 		struct machine *m = machine_new(configs[i]);
+		bool below = configs[i]->preset == PRESET_ARM32;
 		u32 old = new_task(m, 0);
 		pfn_t pgd = task_mm(m->e, task_find(m->e, old))->pgd;
 		pfn_t high = alloc(m, HIGH);
@@ -121,7 +128,7 @@ static void kernel_half_is_shared(void **state)
 		/* pkmap too, which on arm32 lies below PAGE_OFFSET. */
 		is_status(m, machine_op(m, OP_KMAP, high), STATUS_OK);
 		va = (va_t)m->res.values[0];
-		assert_int_equal(va < m->e->page_offset, i == 2);
+		assert_int_equal(va < m->e->page_offset, below);
 		assert_int_equal(pte_pfn(pgtable_get(m->e, pgd, va)), high);
 		is_status(m, write_word(m, va, 0xfeedbeef), STATUS_OK);
 		machine_free(m);

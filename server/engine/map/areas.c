@@ -428,23 +428,30 @@ static va_t place_high(const struct wish *w, u64 start, u64 end)
 va_t area_lowest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size, u32 align)
 {
 	const struct wish w = {low, high, size, align};
+	const struct entry *entry = NULL;
 	u32 i = leaf_above(e, m, low);
-	u64 hole = i ? entry_at(e, m, i - 1)->last : 0; /* where the hole before i begins */
+	va_t hole = i ? entry_at(e, m, i - 1)->last : 0; /* where the hole before i begins */
 
 	for (; i < m->nr_leaves && hole < high; i++) {
-		const struct entry *entry = entry_at(e, m, i);
-		va_t va = place_low(&w, hole, entry->first);
+		/* Entries of a chunk are neighbours: this loop is what a large map costs. */
+		entry = entry && i % CHUNK_ENTRIES ? entry + 1 : entry_at(e, m, i);
+		va_t before = hole, va;
 
-		if (va)
-			return va;
+		hole = entry->last;
+		if (entry->first - before >= size) {
+			va = place_low(&w, before, entry->first);
+			if (va)
+				return va;
+		}
+		if (entry->maxgap < size)
+			continue;
 		const struct leaf *leaf = at(e, entry->leaf);
 
-		for (u32 k = 1; entry->maxgap >= size && k < leaf->nr; k++) {
+		for (u32 k = 1; k < leaf->nr; k++) {
 			va = place_low(&w, leaf->area[k - 1].end, leaf->area[k].start);
 			if (va)
 				return va;
 		}
-		hole = entry->last;
 	}
 	return place_low(&w, hole, i < m->nr_leaves ? entry_at(e, m, i)->first : high);
 }
@@ -453,23 +460,29 @@ va_t area_highest_fit(struct engine *e, struct area_map *m, va_t low, va_t high,
 		      u32 align)
 {
 	const struct wish w = {low, high, size, align};
+	const struct entry *entry = NULL;
 	u32 i = leaves_below(e, m, high);
-	u64 hole = i < m->nr_leaves ? entry_at(e, m, i)->first : high; /* where it ends */
+	va_t hole = i < m->nr_leaves ? entry_at(e, m, i)->first : high; /* where it ends */
 
 	for (; i > 0 && hole > low; i--) {
-		const struct entry *entry = entry_at(e, m, i - 1);
-		va_t va = place_high(&w, entry->last, hole);
+		entry = entry && i % CHUNK_ENTRIES ? entry - 1 : entry_at(e, m, i - 1);
+		va_t after = hole, va;
 
-		if (va)
-			return va;
+		hole = entry->first;
+		if (after >= entry->last && after - entry->last >= size) {
+			va = place_high(&w, entry->last, after);
+			if (va)
+				return va;
+		}
+		if (entry->maxgap < size)
+			continue;
 		const struct leaf *leaf = at(e, entry->leaf);
 
-		for (u32 k = leaf->nr - 1; entry->maxgap >= size && k > 0; k--) {
+		for (u32 k = leaf->nr - 1; k > 0; k--) {
 			va = place_high(&w, leaf->area[k - 1].end, leaf->area[k].start);
 			if (va)
 				return va;
 		}
-		hole = entry->first;
 	}
 	return place_high(&w, i ? entry_at(e, m, i - 1)->last : 0, hole);
 }
