@@ -422,12 +422,14 @@ BOTH(munmap_and_mprotect_refuse)
 	assert_vma(maps_of(m, task), 0, va, va + 2 * PAGE, RW);
 }
 
-BOTH(vma_limit)
+static void vma_limit(void **state)
 {
 	const u32 fixed = UMAP_FIXED | UMAP_PRIVATE | UMAP_ANONYMOUS;
+	struct machine *m = user_machine(0);
 	u32 task = new_task(m);
 	va_t va = 0x10000000;
 
+	(void)state;
 	m->unchecked = true;
 	for (u32 i = 0; i < VMA_MAX_COUNT; i++)
 		map(m, task, va + i * PAGE, PAGE, i % 2 ? RW : UPROT_READ, fixed, 0, 0);
@@ -442,6 +444,7 @@ BOTH(vma_limit)
 	machine_check(m);
 	assert_int_equal(machine_op(m, OP_TASK_EXIT, task), STATUS_OK);
 	machine_check(m);
+	machine_free(m);
 }
 
 /* ---- mprotect ---- */
@@ -576,11 +579,12 @@ BOTH(fault_op)
 	assert_int_equal(m->res.values[0], FAULT_SPURIOUS);
 	assert_int_equal(machine_op_on(m, 0, task, OP_FAULT, va, FAULT_USER | FAULT_WRITE),
 			 STATUS_FAULT);
-	assert_int_equal(m->res.values[0], FAULT_PROTECTED);
+	assert_int_equal(last_fault(m), FAULT_PROTECTED);
 	assert_int_equal(machine_op_on(m, 0, task, OP_FAULT, va, FAULT_USER | FAULT_PROTECTION),
 			 STATUS_FAULT);
 	assert_int_equal(machine_op_on(m, 0, task, OP_FAULT, va - PAGE, FAULT_USER), STATUS_FAULT);
-	assert_int_equal(m->res.values[0], FAULT_SEGMENTATION);
+	assert_int_equal(last_fault(m), FAULT_SEGMENTATION);
+	assert_int_equal(m->res.values[0], FAULT_NONE);
 	assert_int_equal(machine_op_on(m, 0, task, OP_FAULT, 0xffffffff, FAULT_USER), STATUS_FAULT);
 	assert_int_equal(machine_op_on(m, 0, task, OP_FAULT, va, FAULT_RESERVED_BIT),
 			 STATUS_INVALID);
@@ -670,7 +674,7 @@ static void access_without_memory(void **state)
 {
 	struct engine_config config = user_config(CONFIG_PAE);
 	struct machine *m;
-	u32 task, task_tables;
+	u32 task, task_tables, file;
 	va_t va;
 
 	(void)state;
@@ -696,6 +700,16 @@ static void access_without_memory(void **state)
 	task_tables = task_mm(m->e, task_find(m->e, task))->page_tables;
 	assert_int_equal(map(m, task, 0x20000000, PAGE, RW, 0, 0, 0), 0x20000000);
 	assert_int_equal(user_write(m, task, 0x20000000, "x"), STATUS_NO_MEMORY);
+	assert_int_equal(task_mm(m->e, task_find(m->e, task))->page_tables, task_tables);
+	/* Nor does a file's page, or one that a pin brought in. */
+	file = new_file(m, PAGE);
+	va = map(m, task, 0, PAGE, RW, UMAP_PRIVATE, file, 0);
+	assert_int_equal(user_write(m, task, va, "x"), STATUS_NO_MEMORY);
+	assert_int_equal(m->e->st->files.cached_pages, 0);
+	assert_int_equal(machine_op_on(m, 0, task, OP_PIN_USER_PAGE, 0x20000000, 0),
+			 STATUS_NO_MEMORY);
+	assert_int_equal(entry_of(m, task, 0x20000000), 0);
+	assert_int_equal(file_write(m, file, 0, "x", 1), STATUS_NO_MEMORY);
 	assert_int_equal(task_mm(m->e, task_find(m->e, task))->page_tables, task_tables);
 	/* Reading needs no frame. */
 	assert_int_equal(user_read(m, task, 0x20000000, 16), STATUS_OK);

@@ -15,7 +15,7 @@ enum {
 	MAX_NAMED = 10,
 	MAX_FILES = MAX_NAMED + MAX_TASKS * WINDOW_PAGES + 1, /* with shared anonymous ones */
 	FILE_PAGES = 12,
-	STEPS = 4000,
+	STEPS = 2500, /* unless the environment variable STEPS says otherwise */
 };
 
 struct model_file {
@@ -492,18 +492,20 @@ static void step(struct model *w)
 			compare_maps(w, &w->task[k]);
 }
 
-static void against_model(u32 flags, u64 seed)
+static void against_model(const struct engine_config *config, u64 seed)
 {
 	struct model *w = calloc(1, sizeof *w);
+	const char *text = getenv("STEPS");
+	u32 steps = text ? (u32)strtoul(text, NULL, 0) : STEPS;
 
 	assert_non_null(w);
 	w->random = random_seeded(seed);
-	w->m = user_machine(flags);
+	w->m = machine_new(config);
 	w->base = w->m->e->st->layout.task_size - MMAP_STACK_GAP - WINDOW_PAGES * PAGE;
 	w->task[0].number = new_task(w->m);
-	for (u32 i = 0; i < STEPS; i++)
+	for (u32 i = 0; i < steps; i++)
 		step(w);
-	assert_true(w->faults > STEPS / 50);
+	assert_true(w->faults > steps / 50);
 	for (u32 k = 0; k < MAX_TASKS; k++) {
 		if (!w->task[k].number)
 			continue;
@@ -529,14 +531,28 @@ static void against_model(u32 flags, u64 seed)
 
 static void two_level(void **state)
 {
+	struct engine_config config = user_config(0);
+
 	(void)state;
-	against_model(0, 20240601);
+	against_model(&config, 20240601);
 }
 
 static void pae(void **state)
 {
+	struct engine_config config = user_config(CONFIG_PAE);
+
 	(void)state;
-	against_model(CONFIG_PAE, 20240602);
+	against_model(&config, 20240602);
+}
+
+/* User space ends below the kernel's half, and the pkmap window lies between. */
+static void arm32(void **state)
+{
+	const struct engine_config config = {
+	    .preset = PRESET_ARM32, .cpus = 2, .ram = GIB_BYTES(1), .detail = DETAIL_ALL};
+
+	(void)state;
+	against_model(&config, 20240603);
 }
 
 int main(void)
@@ -544,6 +560,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(two_level),
 	    cmocka_unit_test(pae),
+	    cmocka_unit_test(arm32),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,6 @@
 #include "../event.h"
 #include "../frames/page_alloc.h"
 #include "../map/pgtable.h"
-#include "../map/vmalloc.h"
 #include "../ops.h"
 #include "mapping.h"
 #include "vma.h"
@@ -100,19 +99,28 @@ static u32 fault_file(struct engine *e, struct spot *s)
 {
 	struct file *f = at(e, s->vma->a);
 	u32 index = vma_file_page(s->vma, s->va);
-	pfn_t cached, pfn;
+	bool copy = s->write && !(s->vma->kind & VMA_SHARED);
+	pfn_t cached, own = 0;
 
 	if (index >= file_pages(f))
 		return FAULT_BUS;
+	/* The copy's frame first, as in Linux: so that a failure leaves no page in
+	 * the cache. */
+	if (copy) {
+		own = anonymous_alloc(e, GFP_HIGHUSER_MOVABLE);
+		if (!own)
+			return FAULT_NO_MEMORY;
+	}
 	cached = file_page_make(e, f, index);
-	if (!cached)
+	if (!cached) {
+		if (own)
+			page_free(e, own, 0);
 		return FAULT_NO_MEMORY;
-	if (!s->write || s->vma->kind & VMA_SHARED)
+	}
+	if (!copy)
 		return put_frame(e, s, cached, false, FAULT_FILE);
-	/* If this fails the cache may have gained a page of zeros: that can be seen
-	 * in the page cache's size and nowhere else, and Linux leaves it too. */
-	pfn = anonymous_copy(e, cached);
-	return pfn ? put_frame(e, s, pfn, true, FAULT_COPY_ON_WRITE) : FAULT_NO_MEMORY;
+	frame_copy(e, own, cached);
+	return put_frame(e, s, own, true, FAULT_COPY_ON_WRITE);
 }
 
 /* A write to a present, write-protected page of a private VMA: those of shared ones
@@ -231,8 +239,10 @@ u32 op_fault(struct engine *e, const struct engine_op *op, struct engine_result 
 	if (f.code & FAULT_RESERVED_BIT)
 		return STATUS_INVALID;
 	status = fault_handle(e, t, &f);
+	if (status != STATUS_OK)
+		return status;
 	res->values[0] = f.ret_resolution;
 	res->values[1] = f.ret_pfn;
-	res->values[2] = f.ret_pfn ? zone_of_pfn(e, f.ret_pfn) : 0;
-	return status;
+	res->values[2] = zone_of_pfn(e, f.ret_pfn);
+	return STATUS_OK;
 }

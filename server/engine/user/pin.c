@@ -16,6 +16,7 @@
 #include "../map/use.h"
 #include "../ops.h"
 #include "fault.h"
+#include "mapping.h"
 #include "vma.h"
 
 /* Faults the page in, until the entry allows what the pin will do. */
@@ -34,8 +35,8 @@ static u32 fault_in(struct engine *e, struct task *t, va_t va, bool write)
 u32 op_pin_user_page(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
 	struct task *t = task_find(e, op->task);
-	va_t va = (va_t)op->args[0];
-	bool write = op->args[1];
+	va_t va = (va_t)op->args[0], page = va & ~(va_t)(PAGE_SIZE - 1);
+	bool write = op->args[1], absent;
 	const struct area *vma;
 	u32 status;
 	pfn_t pfn;
@@ -47,9 +48,14 @@ u32 op_pin_user_page(struct engine *e, const struct engine_op *op, struct engine
 	vma = va < e->st->layout.task_size ? vma_find(e, task_mm(e, t), va) : NULL;
 	if (!vma || !(vma->kind & (write ? VMA_WRITE : VMA_READ)))
 		return STATUS_FAULT;
+	absent = !pgtable_get(e, task_mm(e, t)->pgd, va);
 	status = fault_in(e, t, va, write);
-	if (status == STATUS_OK && !write)
+	if (status == STATUS_OK && !write) {
 		status = fault_unshare(e, t, va);
+		/* Nor does the page stay that came in for the pin's sake. */
+		if (status != STATUS_OK && absent)
+			mapping_clear_range(e, task_mm(e, t), page, page + PAGE_SIZE);
+	}
 	if (status != STATUS_OK)
 		return status;
 	pfn = pte_pfn(pgtable_get(e, task_mm(e, t)->pgd, va));

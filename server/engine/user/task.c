@@ -215,14 +215,12 @@ u32 op_schedule(struct engine *e, const struct engine_op *op, struct engine_resu
 		if (next->parked_op || (next->cpu != CPU_NONE && next->cpu != op->cpu))
 			return STATUS_BUSY;
 	}
-	res->values[0] = previous;
-	if (next_number == previous)
-		return STATUS_OK;
-	if (cpu_kmap_stack(e, op->cpu)->atomic) {
-		res->values[0] = 0;
+	if (next_number != previous && cpu_kmap_stack(e, op->cpu)->atomic) {
 		event_atomic_violation(e, previous, op->cpu, ATOMIC_MOVE);
 		return STATUS_ATOMIC;
 	}
-	switch_to(e, op->cpu, next);
+	if (next_number != previous)
+		switch_to(e, op->cpu, next);
+	res->values[0] = previous;
 	return STATUS_OK;
 }

@@ -128,18 +128,40 @@ static bool check_mm(struct engine *e, const struct task *t, struct engine_error
 
 /* ---- files ---- */
 
-static u32 count_vmas(struct engine *e, ref_t file)
+/* Adds `by` (-1 or 1, as u32) to a file's count for each VMA that maps it. */
+static void shift_vmas(struct engine *e, u32 by)
 {
-	u32 nr = 0;
-
 	for (u32 i = 0; i < e->st->user.tasks.nr; i++) {
 		struct mm *mm = task_mm(e, task_at(e, i));
 		const struct area *a;
 
 		for (va_t va = 0; (a = area_find_next(e, &mm->vmas, va)); va = a->end)
-			nr += a->a == file;
+			if (a->a)
+				((struct file *)at(e, a->a))->vmas += by;
 	}
-	return nr;
+}
+
+static bool check_file_vmas(struct engine *e, struct engine_error *why)
+{
+	const struct number_table *files = &e->st->files.files;
+	bool right = true;
+
+	for (u32 i = 0; i < files->nr; i++) {
+		const struct file *f = at(e, numbers_at(e, files, i));
+
+		if (f->flags & FILE_SHMEM && !f->vmas)
+			return refuse(why, "file %u is shared memory that nobody maps", f->number);
+	}
+	shift_vmas(e, (u32)-1);
+	for (u32 i = 0; i < files->nr && right; i++) {
+		const struct file *f = at(e, numbers_at(e, files, i));
+
+		if (f->vmas)
+			right = refuse(why, "file %u: the VMAs that map it are miscounted by %d",
+				       f->number, (int)f->vmas);
+	}
+	shift_vmas(e, 1);
+	return right;
 }
 
 struct page_tally {
@@ -166,24 +188,19 @@ static bool check_files(struct engine *e, struct engine_error *why)
 	if (!numbers_check(e, &files->files))
 		return refuse(why, "files are out of order");
 	for (u32 i = 0; i < files->files.nr; i++) {
-		ref_t ref = numbers_at(e, &files->files, i);
-		struct file *f = at(e, ref);
+		struct file *f = at(e, numbers_at(e, &files->files, i));
 		struct page_tally tally = {0, 0};
-		u32 vmas = count_vmas(e, ref);
 
 		file_for_each_page(e, f, tally_page, &tally);
 		if (tally.bad || tally.nr != f->nr_pages)
 			return refuse(why, "file %u: %u pages, %u are counted, page %u is bad",
 				      f->number, tally.nr, f->nr_pages, tally.bad);
-		if (vmas != f->vmas || (f->flags & FILE_SHMEM && !vmas))
-			return refuse(why, "file %u: %u VMAs map it, %u are counted", f->number,
-				      vmas, f->vmas);
 		cached += tally.nr;
 	}
 	if (cached != files->cached_pages)
 		return refuse(why, "%u pages of files, %u are counted", cached,
 			      files->cached_pages);
-	return true;
+	return check_file_vmas(e, why);
 }
 
 /* ---- frames ---- */
