@@ -187,15 +187,12 @@ static void load_zone(struct loader *l, const json_t *init)
 		put_word(l, element(json_object_get(init, "reserve"), i));
 	put_word(l, number(init, "nr_free"));
 	load_pageblocks(l, zone, json_string_value(json_object_get(init, "pb")));
-	json_array_foreach(free_lists, order, orders)
-	{
-		json_array_foreach(orders, i, list)
-		{
+	json_array_foreach (free_lists, order, orders) {
+		json_array_foreach (orders, i, list) {
 			load_list(l, LOAD_FREE, zone, (uint32_t)(order << 8 | i), list);
 		}
 	}
-	json_array_foreach(json_object_get(pcp, "lists"), i, list)
-	{
+	json_array_foreach (json_object_get(pcp, "lists"), i, list) {
 		load_list(l, LOAD_PCP_LIST, zone, (uint32_t)i, list);
 	}
 	begin_record(l, LOAD_PCP, zone, LOAD_PCP_WORDS);
@@ -209,11 +206,23 @@ static void load_zone(struct loader *l, const json_t *init)
 
 /* ---- comparing ---- */
 
+/* An experiment that allocates until it fails. */
+struct exhaustion {
+	uint32_t gfp, order;
+	uint32_t *pfns; /* what it holds, oldest first */
+	uint32_t nr, room;
+	/* The last allocation, which belongs to the next run: Linux's recorder noticed a
+	 * run's end by it. zone -1: it failed. */
+	int64_t zone, pfn;
+	bool begun, over;
+};
+
 struct player {
 	const struct replay_machine *m;
 	struct replay_report *report;
 	struct loader loader;
 	bool loaded;
+	struct exhaustion exhaustion;
 };
 
 static bool differs(struct player *p, const char *line, const char *format, ...)
@@ -270,8 +279,7 @@ static bool compare_zones(struct player *p, const char *line, const json_t *reco
 
 	if (nr != json_array_size(recorded))
 		return differs(p, line, "%u zones, recorded %zu", nr, json_array_size(recorded));
-	json_array_foreach(recorded, i, s)
-	{
+	json_array_foreach (recorded, i, s) {
 		struct replay_zone want = recorded_zone(s), *got = &zones[i];
 
 		if (!same_zone(&want, got))
@@ -370,6 +378,125 @@ static bool play_op(struct player *p, const char *line, const json_t *op)
 	return compare_zones(p, line, json_object_get(op, "s"));
 }
 
+/* ---- until nothing is left ---- */
+
+/* A zone's counters, without its lists. */
+static bool compare_counters(struct player *p, const char *line, const json_t *recorded)
+{
+	struct replay_zone zones[REPLAY_ZONES];
+	uint32_t nr = p->m->state(p->m->user, zones);
+	const json_t *s;
+	size_t i;
+
+	if (nr != json_array_size(recorded))
+		return differs(p, line, "%u zones, recorded %zu", nr, json_array_size(recorded));
+	json_array_foreach (recorded, i, s) {
+		const struct replay_zone *z = &zones[i];
+
+		if (z->zone != number(s, "z") || z->nr_free != number(s, "free") ||
+		    z->nr_free_diff != (int32_t)number(s, "diff") || z->pcp != number(s, "pcp") ||
+		    z->boost != number(s, "boost") || z->highatomic != number(s, "ha"))
+			return differs(p, line, "zone %u: free %u diff %d pcp %u boost %u ha %u",
+				       z->zone, z->nr_free, z->nr_free_diff, z->pcp, z->boost,
+				       z->highatomic);
+	}
+	return true;
+}
+
+static bool exhaust_more(struct player *p, const char *line)
+{
+	struct exhaustion *x = &p->exhaustion;
+	uint64_t values[4];
+	uint32_t status;
+
+	p->report->ops++;
+	if (!perform(p, OP_ALLOC_PAGES, x->gfp, x->order, &status, values))
+		return differs(p, line, "no answer");
+	x->zone = x->pfn = -1;
+	if (status != STATUS_OK)
+		return true;
+	x->zone = (int64_t)values[1];
+	x->pfn = (int64_t)values[0];
+	if (x->nr == x->room) {
+		x->room = x->room ? x->room * 2 : 65536;
+		x->pfns = realloc(x->pfns, x->room * sizeof *x->pfns);
+		if (!x->pfns)
+			return differs(p, line, "no memory for what the machine gave");
+	}
+	x->pfns[x->nr++] = (uint32_t)x->pfn;
+	return true;
+}
+
+/* Linux took n blocks in a row from one zone; the one after them came from another. */
+static bool play_run(struct player *p, const char *line, const json_t *run)
+{
+	struct exhaustion *x = &p->exhaustion;
+	uint32_t n = number(run, "n");
+	int64_t last = x->pfn;
+
+	if (x->pfn != json_integer_value(json_object_get(run, "first")))
+		return differs(p, line, "the run begins with frame %" PRId64, x->pfn);
+	for (uint32_t i = 0; i < n; i++) {
+		if (x->zone != json_integer_value(json_object_get(run, "z")))
+			return differs(p, line, "block %u of the run is of zone %" PRId64, i,
+				       x->zone);
+		last = x->pfn;
+		if (!exhaust_more(p, line))
+			return false;
+	}
+	if (last != json_integer_value(json_object_get(run, "last")) ||
+	    x->zone == json_integer_value(json_object_get(run, "z")))
+		return differs(p, line, "block %u is frame %" PRId64 ", the next of zone %" PRId64,
+			       n, last, x->zone);
+	return compare_counters(p, line, json_object_get(run, "after_next"));
+}
+
+/* The newest first, as the recorder's list had them. */
+static bool play_freed(struct player *p, const char *line, const json_t *freed)
+{
+	struct exhaustion *x = &p->exhaustion;
+	uint64_t values[4];
+	uint32_t status;
+
+	while (x->nr) {
+		p->report->ops++;
+		if (!perform(p, OP_FREE_PAGES, x->pfns[--x->nr], x->order, &status, values) ||
+		    status != STATUS_OK)
+			return differs(p, line, "status %u for frame %u", status, x->pfns[x->nr]);
+	}
+	/* Between this experiment and the next one the kernel did other things too. */
+	x->over = true;
+	return compare_counters(p, line, json_object_get(freed, "s"));
+}
+
+/* Lines of the first experiment of an `exhaust` recording. */
+static bool play_exhaustion(struct player *p, const char *type, const char *line,
+			    const json_t *object)
+{
+	struct exhaustion *x = &p->exhaustion;
+
+	if (x->over)
+		return true;
+	if (strcmp(type, "exh") == 0) {
+		x->gfp =
+		    (uint32_t)strtoul(json_string_value(json_object_get(object, "gfp")), NULL, 16);
+		x->order = number(object, "order");
+		x->begun = true;
+		return compare_counters(p, line, json_object_get(object, "s")) &&
+		       exhaust_more(p, line);
+	}
+	if (strcmp(type, "run") == 0)
+		return play_run(p, line, object);
+	if (strcmp(type, "freed") == 0)
+		return play_freed(p, line, object);
+	if (x->zone != -1 || x->nr != number(object, "total"))
+		return differs(p, line, "after %u blocks the next is of zone %" PRId64, x->nr,
+			       x->zone);
+	return compare_counters(p, line, json_object_get(object, "s"));
+}
+
+/* ---- lines ---- */
+
 static bool finish_loading(struct player *p, const char *line)
 {
 	if (p->loaded)
@@ -391,7 +518,10 @@ static bool play_line(struct player *p, const char *line, const json_t *object)
 	}
 	if (strcmp(type, "op") == 0)
 		return finish_loading(p, line) && play_op(p, line, object);
-	if (strcmp(type, "dump") == 0 || strcmp(type, "end") == 0)
+	if (strcmp(type, "exh") == 0 || strcmp(type, "run") == 0 || strcmp(type, "fail") == 0 ||
+	    strcmp(type, "freed") == 0)
+		return finish_loading(p, line) && play_exhaustion(p, type, line, object);
+	if (strcmp(type, "dump") == 0 || (strcmp(type, "end") == 0 && !p->exhaustion.begun))
 		return finish_loading(p, line) && compare_dump(p, line, object);
 	/* The rest tells how the recording was made. What comes after `end` happened
 	 * with interrupts on, and is not the sequence's alone. */
@@ -422,6 +552,8 @@ bool replay_sequence(const char *path, const struct replay_machine *m, struct re
 	if (reader.file)
 		gzclose(reader.file);
 	free(reader.line);
+	if (p)
+		free(p->exhaustion.pfns);
 	free(p);
 	return agrees;
 }
