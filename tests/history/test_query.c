@@ -115,17 +115,15 @@ static void start(struct place *p, struct caller *c, const char *sql)
 	start_with(p, c, (struct history_query_options){.sql = sql});
 }
 
-/* Turns the loop until the query has ended, or waits with its first page. */
+/* Turns the loop until the query has ended; until it has a page if that is held. */
 static void run(struct caller *c)
 {
 	unsigned continued = c->pages;
 
-	while (!c->done) {
+	while (!c->done && !(c->hold && c->pages)) {
 		uv_run(&c->place->loop, UV_RUN_ONCE);
-		if (c->done || c->inside || c->pages == continued)
+		if (c->done || c->inside || c->hold || c->pages == continued)
 			continue;
-		if (c->hold)
-			return;
 		continued = c->pages;
 		history_query_continue(c->query);
 	}
