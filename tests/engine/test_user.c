@@ -221,10 +221,26 @@ BOTH(fork_copies_pinned_pages_at_once)
 	assert_int_equal(machine_op(m, OP_UNPIN_USER_PAGE, pinned), STATUS_OK);
 }
 
-/* Without memory a fork leaves no trace: not in the parent's entries either. */
-BOTH(fork_without_memory)
+/* Makes the op, with its second argument growing by `step`, until there is no memory
+ * for it, and sees that the last one, which got none, kept none. */
+static void until_no_memory(struct machine *m, struct engine_op op, u32 step)
 {
-	u32 task = new_task(m), before;
+	u32 before, status;
+
+	do {
+		before = free_pages(m);
+		status = machine_run(m, &op);
+		op.args[1] += step;
+	} while (status == STATUS_OK);
+	assert_int_equal(status, STATUS_NO_MEMORY);
+	assert_int_equal(m->res.values[0], 0);
+	assert_int_equal(free_pages(m), before);
+}
+
+/* Without lowmem; a fork leaves no trace in the parent's entries either. */
+BOTH(failures_keep_no_memory)
+{
+	u32 task = new_task(m), file = new_file(m, PAGE), before;
 	va_t va = map_anonymous(m, task, 64);
 	pfn_t hog[4096];
 	u32 nr = 0;
@@ -245,6 +261,27 @@ BOTH(fork_without_memory)
 	assert_int_equal(m->res.values[0], 0);
 	assert_int_equal(free_pages(m), before);
 	assert_true(entry_of(m, task, va) & PTE_WRITE);
+	until_no_memory(m, (struct engine_op){.code = OP_FILE_CREATE, .args = {PAGE}}, 0);
+	/* Every page in a leaf of its own of the file's index. */
+	until_no_memory(
+	    m,
+	    (struct engine_op){
+		.code = OP_FILE_WRITE, .args = {file}, .data = (const u8 *)"x", .data_len = 1},
+	    FILE_NODE_SLOTS * PAGE);
+	until_no_memory(m,
+			(struct engine_op){.code = OP_MMAP,
+					   .task = task,
+					   .args = {0, PAGE, RW, UMAP_SHARED | UMAP_ANONYMOUS}},
+			0);
+	until_no_memory(m,
+			(struct engine_op){.code = OP_MMAP,
+					   .task = task,
+					   .args = {0, PAGE, UPROT_READ, UMAP_SHARED, file}},
+			0);
+	until_no_memory(m,
+			(struct engine_op){.code = OP_DMA_MAP,
+					   .args = {hog[0] & 0xfffffff, 1, 24, DMA_TO_DEVICE}},
+			0);
 	assert_int_equal(machine_op(m, OP_TASK_CREATE, 0), STATUS_NO_MEMORY);
 	m->unchecked = true;
 	while (nr--)
@@ -1056,7 +1093,7 @@ int main(void)
 	    cmocka_unit_test(fork_copies_on_write),
 	    cmocka_unit_test(fork_shares_shared_memory),
 	    cmocka_unit_test(fork_copies_pinned_pages_at_once),
-	    cmocka_unit_test(fork_without_memory),
+	    cmocka_unit_test(failures_keep_no_memory),
 	    cmocka_unit_test(mmap_goes_top_down),
 	    cmocka_unit_test(mmap_hints),
 	    cmocka_unit_test(mmap_fixed),
