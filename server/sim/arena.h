@@ -19,7 +19,7 @@ struct arena {
 };
 
 /* The answer to "was it touched" for a stretch of lowmem, asked once. */
-enum { ARENA_WINDOW_FRAMES = 16384 };
+enum { ARENA_WINDOW_FRAMES = 2048 };
 struct arena_cursor {
 	const struct arena *arena;
 	int pagemap; /* file descriptor; -1: the host does not tell */

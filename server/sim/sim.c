@@ -59,28 +59,48 @@ static struct sim *make_body(const struct engine_config *config, const struct si
 	return s;
 }
 
-/* `if (GUARDED(s, jump)) ...` enters the engine under a guard, unless the machine is lost;
- * a broken invariant inside comes back here and takes the other branch. A macro, because
- * setjmp() must be called by the function that is returned to. */
-#define GUARDED(s, jump) (!(s)->lost && ((s)->guard = &(jump), _setjmp(jump) == 0))
+/* ---- into the engine and out ---- */
+
+/* Calls fn(arg), which runs the engine. False: the machine is lost, before or because of
+ * it; a broken invariant inside comes out here. */
+static bool enter(struct sim *s, void (*fn)(void *arg), void *arg)
+{
+	jmp_buf jump;
+
+	if (s->lost)
+		return false;
+	s->guard = &jump;
+	if (_setjmp(jump) == 0)
+		fn(arg);
+	s->guard = NULL;
+	return !s->lost;
+}
+
+struct create_call {
+	struct sim *s;
+	struct engine_error *why;
+	bool made;
+};
+
+static void call_create(void *arg)
+{
+	struct create_call *c = arg;
+
+	c->made = engine_create(&c->s->engine, &c->s->config, c->why);
+}
 
 struct sim *sim_new(const struct engine_config *config, const struct sim_hooks *hooks,
 		    struct engine_error *why)
 {
-	struct sim *s = make_body(config, hooks, why);
-	jmp_buf jump;
-	bool made = false;
+	struct create_call call = {.s = make_body(config, hooks, why), .why = why};
 
-	if (!s)
+	if (!call.s)
 		return NULL;
-	if (GUARDED(s, jump))
-		made = engine_create(&s->engine, config, why);
-	else
-		memcpy(why->text, s->lost_reason, sizeof why->text);
-	s->guard = NULL;
-	if (made)
-		return s;
-	sim_free(s);
+	if (!enter(call.s, call_create, &call))
+		memcpy(why->text, call.s->lost_reason, sizeof why->text);
+	else if (call.made)
+		return call.s;
+	sim_free(call.s);
 	return NULL;
 }
 
@@ -160,8 +180,6 @@ static enum sim_status status_of(const struct sim *s, bool done)
 enum sim_status sim_execute(struct sim *s, const struct engine_op *op, struct engine_result *res,
 			    bool sliced)
 {
-	jmp_buf jump;
-
 	if (s->lost)
 		return SIM_LOST;
 	s->op = op;
@@ -173,9 +191,7 @@ enum sim_status sim_execute(struct sim *s, const struct engine_op *op, struct en
 			return status_of(s, fiber_run(s->fiber, run_op, s));
 		/* Without memory for a stack the op runs in one piece. */
 	}
-	if (GUARDED(s, jump))
-		engine_execute(&s->engine, op, res);
-	s->guard = NULL;
+	enter(s, run_op, s);
 	return status_of(s, true);
 }
 
@@ -193,26 +209,46 @@ const struct engine_event *sim_take_events(struct sim *s, u32 *ret_nr)
 	return s->engine.events;
 }
 
+struct check_call {
+	struct sim *s;
+	struct engine_error *why;
+	const char *lie;
+};
+
+static void call_check(void *arg)
+{
+	struct check_call *c = arg;
+
+	c->lie = engine_check(&c->s->engine, c->why);
+}
+
 const char *sim_check(struct sim *s, struct engine_error *why)
 {
-	jmp_buf jump;
-	const char *lie = NULL;
+	struct check_call call = {s, why, NULL};
 
-	if (GUARDED(s, jump))
-		lie = engine_check(&s->engine, why);
-	s->guard = NULL;
-	return s->lost ? s->lost_reason : lie;
+	return enter(s, call_check, &call) ? call.lie : s->lost_reason;
+}
+
+struct inspect_call {
+	struct sim *s;
+	u32 question;
+	const u64 *args;
+	struct inspect_sink *sink;
+	u32 status;
+};
+
+static void call_inspect(void *arg)
+{
+	struct inspect_call *c = arg;
+
+	c->status = engine_inspect(&c->s->engine, c->question, c->args, c->sink);
 }
 
 u32 sim_inspect(struct sim *s, u32 question, const u64 args[OP_ARGS], struct inspect_sink *sink)
 {
-	jmp_buf jump;
-	u32 status = STATUS_LOST;
+	struct inspect_call call = {s, question, args, sink, STATUS_LOST};
 
-	if (GUARDED(s, jump))
-		status = engine_inspect(&s->engine, question, args, sink);
-	s->guard = NULL;
-	return s->lost ? STATUS_LOST : status;
+	return enter(s, call_inspect, &call) ? call.status : STATUS_LOST;
 }
 
 const char *sim_lost_reason(const struct sim *s)
@@ -257,6 +293,7 @@ u8 *sim_ram(struct sim *s, paddr_t paddr)
 struct digest_walk {
 	struct digest_source source; /* first: the engine hands it back */
 	struct sim *sim;
+	struct engine_digest digest; /* zeros when the machine is lost */
 	struct arena_cursor cursor;
 };
 
@@ -272,20 +309,21 @@ static void digest_copy(struct digest_source *source, pfn_t pfn, u64 words[PAGE_
 	memcpy(words, s->arena.base + ((u64)pfn << PAGE_SHIFT), PAGE_SIZE);
 }
 
+static void call_digest(void *arg)
+{
+	struct digest_walk *walk = arg;
+
+	walk->digest = engine_digest(&walk->sim->engine, &walk->source);
+}
+
 struct engine_digest sim_digest(struct sim *s)
 {
 	struct digest_walk walk = {.source = {digest_next, digest_copy}, .sim = s};
-	struct engine_digest digest = {0, 0};
-	jmp_buf jump;
 
-	if (s->lost)
-		return digest;
 	arena_cursor_open(&walk.cursor, &s->arena);
-	if (GUARDED(s, jump))
-		digest = engine_digest(&s->engine, &walk.source);
-	s->guard = NULL;
+	enter(s, call_digest, &walk);
 	arena_cursor_close(&walk.cursor);
-	return digest;
+	return walk.digest;
 }
 
 void sim_read_physical(struct sim *s, paddr_t paddr, void *to, u32 bytes)

@@ -735,7 +735,7 @@ static bool run_machine(const struct options *o, u32 machine)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.seed = 1, .ops = 800, .machine = -1};
+	struct options o = {.seed = 1, .ops = 1200, .machine = -1};
 	bool ok = true;
 
 	for (int i = 1; i < argc; i++) {
