@@ -164,6 +164,12 @@ static void run(u32 preset, u32 flags, u32 page_offset, u64 ram)
 	    .args = {local.values[0], sizeof text, ACCESS_READ, PRIVILEGE_KERNEL}};
 	assert_int_equal(both(&p, &access).status, STATUS_OK);
 	assert_memory_equal(guest_data, text, sizeof text);
+	/* The guest's own pages are out of reach, in the same way on both. */
+	access.args[0] = HOST_USER_CODE_VA;
+	assert_int_equal(both(&p, &access).status, STATUS_FAULT);
+	access.args[0] = HOST_MMIO_VA;
+	access.args[3] = PRIVILEGE_USER;
+	assert_int_equal(both(&p, &access).status, STATUS_FAULT);
 	same_digest(&p, "at the end");
 	if (engine_check(sim_engine(p.sim), &why))
 		fail_msg("simulation: %s", why.text);

@@ -10,6 +10,7 @@
  * fault: that is an oops.
  */
 #include "../event.h"
+#include "../map/pgtable.h"
 #include "../map/vmalloc.h"
 #include "../ops.h"
 #include "fault.h"
@@ -41,10 +42,26 @@ static bool handle(struct engine *e, const struct engine_op *op, const struct po
 	return stop->status == STATUS_OK;
 }
 
+/* The host window is not the machine's: on one back end there is a kernel with its
+ * devices, on the other nothing. To a machine's own accesses it is not there, in the
+ * same way on both. */
+static bool refuse_host_window(struct engine *e, const struct port_access *a, struct stop *stop)
+{
+	u32 code = (a->mode == ACCESS_WRITE ? FAULT_WRITE : 0) |
+		   (a->user ? FAULT_USER | FAULT_PROTECTION : 0);
+
+	*stop = (struct stop){STATUS_FAULT, code, a->va};
+	if (!a->user)
+		event_oops(e, a->va, code);
+	return false;
+}
+
 /* One access within a page, with its faults. */
 static bool access_page(struct engine *e, const struct engine_op *op, struct port_access *a,
 			u32 *faults, struct stop *stop)
 {
+	if (pgtable_in_host_window(e, a->va))
+		return refuse_host_window(e, a, stop);
 	for (u32 tries = 0; !port_access(e, op->cpu, a); tries++) {
 		ENGINE_ASSERT(e, tries < MAX_FAULTS_A_PAGE);
 		++*faults;
