@@ -155,6 +155,23 @@ static void test_exhaustion(void **state)
 	globfree(&found);
 }
 
+/* A real workload: tar, gzip, sort, forks, and one that fills HIGHMEM and falls back.
+ * Every frame that Linux gave, in 201,923 allocations. */
+static void test_traces(void **state)
+{
+	u32 ops = 0;
+	glob_t found;
+
+	(void)state;
+	assert_int_equal(
+	    glob(SOURCE_DIR "/tests/linux/recordings/*/trace.jsonl.gz", 0, NULL, &found), 0);
+	assert_int_equal(found.gl_pathc, 2);
+	for (size_t i = 0; i < found.gl_pathc; i++)
+		ops += play(found.gl_pathv[i], false);
+	globfree(&found);
+	assert_int_equal(ops, 404907);
+}
+
 /* With the audit after every op: slower, so on the smallest ones. */
 static void test_audited_sequence(void **state)
 {
@@ -167,6 +184,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_all_sequences),
 	    cmocka_unit_test(test_exhaustion),
+	    cmocka_unit_test(test_traces),
 	    cmocka_unit_test(test_audited_sequence),
 	};
 
