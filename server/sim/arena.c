@@ -19,7 +19,7 @@
 /* Bits of a pagemap entry: the page is present, or in swap. */
 #define PAGEMAP_HAS_PAGE (3ULL << 62)
 
-static void *map_sparse(u64 bytes)
+static void *map_sparse(size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -31,17 +31,18 @@ static void *map_sparse(u64 bytes)
 	return p;
 }
 
-static u64 bitmap_bytes(const struct arena *a)
+static size_t bitmap_bytes(const struct arena *a)
 {
-	return ((u64)(a->end - a->low_end) / 64 + 1) * sizeof(u64);
+	return ((size_t)(a->end - a->low_end) / 64 + 1) * sizeof(u64);
 }
 
 bool arena_make(struct arena *a, u64 low_bytes, u64 bytes)
 {
-	*a = (struct arena){.bytes = bytes,
+	*a = (struct arena){.bytes = (size_t)bytes,
 			    .low_end = (pfn_t)(low_bytes >> PAGE_SHIFT),
 			    .end = (pfn_t)(bytes >> PAGE_SHIFT)};
-	a->base = map_sparse(bytes);
+	/* A host of 32 bits cannot hold every machine. */
+	a->base = a->bytes == bytes ? map_sparse(a->bytes) : NULL;
 	a->high_touched = map_sparse(bitmap_bytes(a));
 	if (a->base && a->high_touched)
 		return true;

@@ -13,7 +13,7 @@
 
 struct arena {
 	u8 *base;
-	u64 bytes;
+	size_t bytes;
 	pfn_t low_end, end;
 	u64 *high_touched; /* a bit for each frame from low_end on */
 };

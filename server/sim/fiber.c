@@ -116,7 +116,7 @@ static void leave(struct fiber *f, bool for_good)
 /* makecontext() passes ints: a pointer comes in two halves. */
 static void fiber_main(unsigned high, unsigned low)
 {
-	struct fiber *f = (struct fiber *)((uintptr_t)high << 32 | low);
+	struct fiber *f = (struct fiber *)(uintptr_t)((uint64_t)high << 32 | low);
 
 	after_switch(NULL, &f->caller_bottom, &f->caller_bytes);
 	f->fn(f->arg);
@@ -149,7 +149,7 @@ bool fiber_continue(struct fiber *f)
 
 bool fiber_run(struct fiber *f, void (*fn)(void *arg), void *arg)
 {
-	uintptr_t p = (uintptr_t)f;
+	uint64_t p = (uintptr_t)f;
 
 	f->fn = fn;
 	f->arg = arg;

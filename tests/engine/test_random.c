@@ -238,7 +238,9 @@ static u64 random_size(struct random *r, u64 min, u64 max)
 
 	while (bits < 63 && span >> bits)
 		bits++;
-	n = bits ? random_next(r) & ((1ULL << random_below(r, bits + 1)) - 1) : 0;
+	/* One call a statement: which of two in an expression comes first is not defined. */
+	bits = random_below(r, bits + 1);
+	n = random_next(r) & ((1ULL << bits) - 1);
 	return min + (n > span ? span : n);
 }
 
@@ -421,8 +423,8 @@ static void make_mappable(struct stream *s, struct engine_op *op)
 	op->args[0] = random_below(r, 3) ? 0 : op->args[0] & ~(u64)(PAGE_SIZE - 1);
 	op->args[1] = 1 + random_below(r, 1u << (10 + random_below(r, 12)));
 	op->args[2] &= 7;
-	op->args[3] = (random_below(r, 3) ? UMAP_PRIVATE : UMAP_SHARED) |
-		      (random_below(r, 8) ? 0 : UMAP_FIXED);
+	op->args[3] = random_below(r, 3) ? UMAP_PRIVATE : UMAP_SHARED;
+	op->args[3] |= random_below(r, 8) ? 0 : UMAP_FIXED;
 	op->args[4] = file && random_below(r, 3) == 0 ? file->value : 0;
 	op->args[5] = op->args[4] ? random_below(r, 4) << PAGE_SHIFT : 0;
 	if (!op->args[4])
