@@ -28,8 +28,8 @@
 enum {
 	TURN_OPS = 4096,
 	TURN_NS = 2000000,
-	/* The history looks after its WAL this often, until so many times nothing was
-	 * committed in between. */
+	/* The WAL and the memory in use are looked after this often, until so many times
+	 * nothing was committed in between. */
 	UPKEEP_MS = 100,
 	UPKEEP_QUIET = 20,
 };
@@ -249,6 +249,7 @@ static void on_upkeep(uv_timer_t *timer)
 	struct turn *t = timer->data;
 
 	history_idle(t->options.history);
+	machines_measure(t->machines);
 	if (++t->quiet == UPKEEP_QUIET)
 		uv_timer_stop(&t->upkeep);
 }

@@ -413,14 +413,6 @@ static struct machine_request *take_up(struct machine *m, uint64_t now_ns)
 	return r;
 }
 
-static void measure(struct machine *m)
-{
-	uint64_t now = m->backend ? m->type->resident_bytes(m->backend) : 0;
-
-	m->ms->resident += now - m->resident;
-	m->resident = now;
-}
-
 bool machine_run(struct machine *m, unsigned max_ops, unsigned *ret_ops)
 {
 	uint64_t now_ns = uv_hrtime();
@@ -457,7 +449,6 @@ bool machine_run(struct machine *m, unsigned max_ops, unsigned *ret_ops)
 		}
 		op_done(m);
 	}
-	measure(m);
 	return more;
 }
 
@@ -482,7 +473,8 @@ enum machine_error machine_submit(struct machine *m, struct machine_request *r)
 		return state_error[m->state];
 	if (m->lanes.queued >= ms->limits.queue)
 		return MACHINE_E_QUEUE;
-	if (ms->resident >= ms->limits.resident || m->resident >= ms->limits.machine_resident)
+	if (ms->resident >= ms->limits.resident ||
+	    (ms->limits.machine_resident && m->resident >= ms->limits.machine_resident))
 		return MACHINE_E_MEMORY;
 	r->machine = m;
 	r->state = REQUEST_QUEUED;
@@ -607,7 +599,6 @@ void machine_roll_back(struct machine *m)
 	m->ending = false;
 	labels_forget_numbers(&m->labels);
 	machine_unready(m);
-	measure(m);
 }
 
 enum machine_error machine_restart(struct machine *m, struct engine_error *why)
@@ -629,7 +620,6 @@ bool machine_attach_backend(struct machine *m, struct backend *b)
 	if (!m->data && !(m->data = malloc(ENGINE_MAX_DATA)))
 		abort();
 	m->backend = b;
-	measure(m);
 	return true;
 }
 
@@ -673,7 +663,6 @@ void machine_free(struct machine *m)
 	if (m->backend)
 		m->type->free(m->backend);
 	m->backend = NULL;
-	measure(m);
 	lanes_clear(&m->lanes);
 	labels_clear(&m->labels);
 	free(m->data);
@@ -779,7 +768,17 @@ uint32_t machine_parked(const struct machine *m)
 
 uint64_t machine_resident(const struct machine *m)
 {
-	return m->resident;
+	return m->backend ? m->type->resident_bytes(m->backend) : 0;
+}
+
+/* Measuring walks the page tables of the machine's RAM, in proportion to its size. It
+ * may take a hundredth of the time. */
+void machine_measure(struct machine *m, uint64_t now_ns)
+{
+	if (now_ns < m->measure_after_ns)
+		return;
+	m->resident = machine_resident(m);
+	m->measure_after_ns = now_ns + 100 * (uv_hrtime() - now_ns);
 }
 
 const char *machine_reason(const struct machine *m)

@@ -69,7 +69,7 @@ struct machines_limits {
 	unsigned queue;		   /* ops waiting before one machine; 0: 65536 */
 	unsigned labels;	   /* owner labels of one machine; 0: 65536 */
 	uint64_t machine_resident; /* bytes of one machine; 0: no limit but the whole */
-	uint64_t resident;	   /* bytes of all; 0: three quarters of the host's RAM */
+	uint64_t resident;	   /* bytes of the process; 0: three quarters of the host's RAM */
 };
 
 enum machine_request_state {
@@ -142,7 +142,9 @@ struct machine *machines_find_id(struct machines *ms, uint64_t id);
 /* Calls fn for each in order of id. */
 void machines_each(struct machines *ms, void (*fn)(void *arg, struct machine *m), void *arg);
 unsigned machines_count(const struct machines *ms);
-uint64_t machines_resident_bytes(const struct machines *ms);
+/* Looks at how much memory is in use; the limits hold what was last seen. Several
+ * times a second, while ops are executed. */
+void machines_measure(struct machines *ms);
 
 /* Makes a machine; the events of its boot are given back until the next call on
  * it. The caller sets its id. It is fresh until machines_committed(). */

@@ -77,7 +77,8 @@ struct machine {
 	struct backend *backend; /* NULL before machine_restart() */
 	struct engine_config config;
 	uint64_t ops;
-	uint64_t resident;
+	uint64_t resident; /* when last measured; only if there is a limit */
+	uint64_t measure_after_ns;
 	int64_t created_ns;
 	char reason[MACHINE_REASON_LENGTH];
 
@@ -114,7 +115,7 @@ struct machines {
 	struct machines_hooks hooks;
 	struct machines_limits limits;
 	uint64_t generation;
-	uint64_t resident;
+	uint64_t resident; /* of the process */
 	unsigned nr;
 	struct machine *all;
 	struct machine *ready; /* ring; the next one to run */
@@ -146,6 +147,7 @@ static inline void machine_touch(struct machine *m)
 	m->ms->touched = m;
 }
 void machine_free(struct machine *m);
+void machine_measure(struct machine *m, uint64_t now_ns);
 void machine_end_request(struct machine_request *r, enum machine_error error, const char *why);
 /* Forgets the op that is half done, and what is to be replayed. */
 void machine_drop_running(struct machine *m, enum machine_error error);

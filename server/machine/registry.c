@@ -38,8 +38,6 @@ struct machines *machines_new(const struct machines_limits *limits,
 		ms->limits.labels = 65536;
 	if (!ms->limits.resident)
 		ms->limits.resident = uv_get_total_memory() / 4 * 3;
-	if (!ms->limits.machine_resident)
-		ms->limits.machine_resident = ms->limits.resident;
 	return ms;
 }
 
@@ -68,9 +66,14 @@ unsigned machines_count(const struct machines *ms)
 	return ms->nr;
 }
 
-uint64_t machines_resident_bytes(const struct machines *ms)
+void machines_measure(struct machines *ms)
 {
-	return ms->resident;
+	size_t resident;
+
+	if (uv_resident_set_memory(&resident) == 0)
+		ms->resident = resident;
+	for (struct machine *m = ms->all; m && ms->limits.machine_resident; m = m->all_next)
+		machine_measure(m, uv_hrtime());
 }
 
 /* ---- names and ids ---- */
