@@ -293,7 +293,7 @@ static bool is_allowed(const struct net_call *call)
 
 static void open_call(struct net_call *call)
 {
-	uint64_t now = uv_hrtime();
+	uint64_t now = call->timeout_ns == UINT64_MAX ? 0 : uv_hrtime();
 
 	if (call->timeout_ns < UINT64_MAX - now) {
 		call->deadline = now + call->timeout_ns;
@@ -476,7 +476,7 @@ void call_free(struct net_call *call, enum net_end end)
 	clear_out(call);
 	pool_free(&server->pool, call->status_text);
 	LIST_REMOVE(call, sibling);
-	if (--c->nr_calls == 0)
+	if (--c->nr_calls == 0 && server->options.limits.idle_seconds)
 		c->idle_since = uv_hrtime();
 	server->stats.calls--;
 	pool_free(&server->pool, call);

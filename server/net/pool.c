@@ -26,23 +26,26 @@
 #endif
 
 struct pool_block {
-	alignas(max_align_t) struct pool_block *next; /* while it is kept */
-	size_t size;				      /* what the caller may use */
-	unsigned class;				      /* POOL_CLASSES: too large for any */
+	union {
+		alignas(max_align_t) struct pool_block *next; /* while it is kept */
+		size_t size; /* while it is out: what the caller may use */
+	};
+	unsigned class; /* POOL_CLASSES: too large for any */
 };
 
 enum {
-	BUFFER_FIRST = 448,	  /* with its block header it fills the class of 512 */
+	BUFFER_FIRST = 496,	  /* with its block header it fills the class of 512 */
 	BUFFER_KEEP = 256 * 1024, /* an empty buffer above this is given back */
 };
 
 static unsigned class_of(size_t total)
 {
-	unsigned class = 0;
+	/* With its header no block is smaller than two bytes. */
+	unsigned bits = 64 - (unsigned)__builtin_clzll(total - 1);
 
-	while (class < POOL_CLASSES && ((size_t)1 << (class + POOL_SHIFT_MIN)) < total)
-		class ++;
-	return class;
+	if (bits <= POOL_SHIFT_MIN)
+		return 0;
+	return bits - POOL_SHIFT_MIN < POOL_CLASSES ? bits - POOL_SHIFT_MIN : POOL_CLASSES;
 }
 
 static size_t class_size(unsigned class)
@@ -59,6 +62,7 @@ void *pool_alloc(struct pool *pool, size_t size)
 	if (block) {
 		pool->free[class] = block->next;
 		pool->kept[class]--;
+		block->size = class_size(class) - sizeof(*block);
 		return block + 1;
 	}
 	if (class < POOL_CLASSES && POOL_KEEPS)
