@@ -671,11 +671,15 @@ static void test_ram_map_random(void **state)
 		struct engine_error why = {""};
 		struct ram_map map;
 		bool overlap = false;
+		u32 next = 0;
 
 		memset(bytes, 0, sizeof bytes);
 		config.nr_e820 = 1 + (u32)random_below(&r, 12);
 		for (u32 i = 0; i < config.nr_e820; i++) {
-			u32 start = (u32)random_below(&r, sizeof bytes - 1);
+			/* Often right behind the one before, in the middle of a frame. */
+			u32 start = i && random_below(&r, 4) == 0
+					? next
+					: (u32)random_below(&r, sizeof bytes - 1);
 			u32 size = 1 + (u32)random_below(&r, 6000);
 			u32 type = random_below(&r, 3) ? 1 : 2;
 
@@ -892,6 +896,31 @@ static void test_alloc_directions(void **state)
 	    machine_op(m, OP_MEMBLOCK_ALLOC, MIB_BYTES(2), 0, low, high, MEMBLOCK_BOTTOM_UP),
 	    STATUS_NO_MEMORY);
 	assert_int_equal(machine_op(m, OP_MEMBLOCK_ALLOC, 64, 48, low, high, 0), STATUS_INVALID);
+	machine_free(m);
+}
+
+/*
+ *  The array doubles while a range is being reserved: its new place must be found outside
+ *  of that range, though the range is free and at the top, where the search begins.
+ *
+ *     +------------+-------------------------------+----------+
+ *     |  128 small |   new array  |  to be reserved | metadata |
+ *     +------------+-------------------------------+----------+
+ *    32M                        64M
+ */
+static void test_doubling_avoids_the_range(void **state)
+{
+	struct machine *m = early_machine(MIB_BYTES(128));
+	const struct memblock_array *a = &m->e->st->memblock.array[MEMBLOCK_RESERVED];
+	u64 top = (u64)m->e->st->layout.metadata_start << PAGE_SHIFT;
+
+	(void)state;
+	for (u32 i = 0; a->nr < a->max; i++)
+		machine_op(m, OP_MEMBLOCK_RESERVE, MIB_BYTES(32) + i * 2 * PAGE_SIZE, PAGE_SIZE);
+	assert_int_equal(a->regions, 0);
+	assert_int_equal(machine_op(m, OP_MEMBLOCK_RESERVE, MIB_BYTES(64), top - MIB_BYTES(64)), 0);
+	assert_int_equal(a->max, 2 * MEMBLOCK_INITIAL_REGIONS);
+	assert_in_range(a->regions - m->e->page_offset, MIB_BYTES(33), MIB_BYTES(64) - PAGE_SIZE);
 	machine_free(m);
 }
 
@@ -1189,6 +1218,7 @@ int main(void)
 	    cmocka_unit_test(test_remove_splits),
 	    cmocka_unit_test(test_own_ranges),
 	    cmocka_unit_test(test_alloc_directions),
+	    cmocka_unit_test(test_doubling_avoids_the_range),
 	    cmocka_unit_test(test_memblock_model),
 	    cmocka_unit_test(test_inspections),
 	    cmocka_unit_test(test_boot_op),

@@ -455,6 +455,7 @@ static void test_copy(void **state)
 {
 	struct machine *m = small_machine(true), *copy = calloc(1, sizeof *copy);
 	struct sim_hooks hooks = machine_hooks(copy);
+	u8 bytes[2 * PAGE_SIZE];
 
 	(void)state;
 	for (u32 i = 0; i < 300; i++)
@@ -462,12 +463,23 @@ static void test_copy(void **state)
 					    (i & 1 ? GFP_HIGHUSER : GFP_KERNEL) | __GFP_ZERO,
 					    i % 4),
 				 STATUS_OK);
+	/* Page cache in HIGHMEM, written by the kernel. */
+	assert_int_equal(machine_op(m, OP_FILE_CREATE, 3 * PAGE_SIZE), STATUS_OK);
+	memset(bytes, 'z', sizeof bytes);
+	assert_int_equal(machine_run(m, &(struct engine_op){.code = OP_FILE_WRITE,
+							    .args = {m->res.values[0], 100},
+							    .data = bytes,
+							    .data_len = sizeof bytes}),
+			 STATUS_OK);
 	assert_int_equal(machine_op(m, OP_SNAPSHOT), STATUS_OK);
 	copy->sim = sim_copy(m->sim, &hooks);
 	assert_non_null(copy->sim);
 	copy->e = sim_engine(copy->sim);
 	machine_check(copy);
 	assert_true(digests_equal(m->sim, copy->sim));
+	assert_int_equal(machine_op(copy, OP_FILE_READ, 1, 100, sizeof bytes), STATUS_OK);
+	assert_memory_equal(copy->data, bytes, sizeof bytes);
+	assert_int_equal(machine_op(m, OP_FILE_READ, 1, 100, sizeof bytes), STATUS_OK);
 	assert_true(sim_resident_bytes(copy->sim) <= sim_resident_bytes(m->sim));
 	/* The same op gives the same on both; one more, and they differ. */
 	assert_int_equal(machine_op(m, OP_ALLOC_PAGES, GFP_KERNEL, 0), STATUS_OK);
