@@ -686,6 +686,7 @@ static void test_ram_map_random(void **state)
 			size = size > sizeof bytes - start ? (u32)sizeof bytes - start : size;
 			config.e820[i] =
 			    (struct engine_e820){(u64)start * 1024, (u64)size * 1024, type, 0};
+			next = start + size < sizeof bytes ? start + size : 0;
 			for (u32 q = start; q < start + size; q++) {
 				overlap |= type == 1 && bytes[q] & 1;
 				bytes[q] |= (u8)type;
