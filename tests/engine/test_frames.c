@@ -225,26 +225,24 @@ static void test_boot_lists(void **state)
 
 /* ---- the frontier is not to be seen ---- */
 
-static void test_lazy_is_eager(void **state)
+static void check_lazy_is_eager(const struct engine_config *config, u64 seed)
 {
-	struct engine_config config = three_zones();
-	struct machine *lazy = machine_new(&config), *eager = machine_new(&config);
+	struct machine *lazy = machine_new(config), *eager = machine_new(config);
 	static const u32 gfps[] = {GFP_KERNEL, GFP_HIGHUSER_MOVABLE, GFP_HIGHUSER,
 				   GFP_ATOMIC, __GFP_RECLAIMABLE,    __GFP_MOVABLE,
 				   GFP_DMA};
-	struct random r = random_seeded(20260102);
+	struct random r = random_seeded(seed);
 	struct block {
 		pfn_t pfn;
 		u32 order;
 	} live[4096];
 	u32 nr = 0;
 
-	(void)state;
 	for (u32 zone = 0; zone < NR_ZONES; zone++) {
 		frontier_materialise(eager->e, zone);
 		assert_int_equal(eager->e->st->frames.zone[zone].frontier.blocks, 0);
 	}
-	assert_true(lazy->e->st->frames.zone[ZONE_NORMAL].frontier.blocks > 20);
+	assert_true(lazy->e->st->frames.zone[ZONE_HIGHMEM].frontier.blocks > 10);
 	lazy->unchecked = eager->unchecked = true;
 	for (u32 i = 0; i < 6000; i++) {
 		struct kept a, b;
@@ -273,6 +271,20 @@ static void test_lazy_is_eager(void **state)
 	}
 	machine_free(lazy);
 	machine_free(eager);
+}
+
+static void test_lazy_is_eager(void **state)
+{
+	static const u32 holes_mib[] = {40, 61, 90, 180, 201, 230};
+	struct engine_config config = three_zones();
+
+	(void)state;
+	check_lazy_is_eager(&config, 20260102);
+	/* Several ranges in each zone: the frontier gives them in the list's order. */
+	config.nr_reserved = sizeof holes_mib / sizeof holes_mib[0];
+	for (u32 i = 0; i < config.nr_reserved; i++)
+		config.reserved[i] = (struct engine_range){MIB_BYTES(holes_mib[i]), 4096};
+	check_lazy_is_eager(&config, 20260106);
 }
 
 /* ---- split, merge, events ---- */
@@ -566,6 +578,86 @@ static void test_boost_and_unboost(void **state)
 	assert_int_equal(z->boost, 0);
 	assert_int_equal(z->mark[MARK_LOW], low);
 	machine_free(m);
+}
+
+/* How far down NORMAL a request may go, by what its flags entitle it to. */
+static void check_depth(u32 gfp, u32 (*share)(u32 min))
+{
+	struct engine_config config = three_zones();
+	struct machine *m = machine_new(&config);
+	const struct zone *z = &m->e->st->frames.zone[ZONE_NORMAL];
+	u32 got[NR_ZONES], none = 0, bottom = share(z->mark[MARK_MIN]);
+
+	machine_run(m, &(struct engine_op){.code = OP_SET_SYSCTL,
+					   .args = {SYSCTL_WATERMARK_BOOST_FACTOR},
+					   .data = (const u8 *)&none,
+					   .data_len = 4});
+	exhaust(m, gfp, got);
+	/* The last refill may reach below. */
+	if (z->free > (s32)bottom || z->free + (s32)z->pcp_batch <= (s32)bottom)
+		fail_msg("gfp 0x%x leaves NORMAL at %d, not at %u", gfp, z->free, bottom);
+	machine_free(m);
+}
+
+static u32 all_of(u32 min)
+{
+	return min;
+}
+
+static u32 half_of(u32 min)
+{
+	return min - min / 2;
+}
+
+static u32 three_eighths_of(u32 min)
+{
+	return half_of(min) - half_of(min) / 4;
+}
+
+static void test_depth_by_flags(void **state)
+{
+	(void)state;
+	check_depth(GFP_KERNEL, all_of);
+	check_depth(GFP_NOWAIT, all_of);
+	check_depth(GFP_KERNEL | __GFP_HIGH, half_of);
+	check_depth(GFP_ATOMIC | __GFP_NOMEMALLOC, half_of);
+	check_depth(GFP_ATOMIC, three_eighths_of);
+}
+
+/* Fills NORMAL with order-0 blocks, frees 64 frames of one pageblock, and lets an
+ * unmovable request steal them. Returns the pageblock's type after that. */
+static u32 steal_from(u32 gfp, u32 state_of_rest)
+{
+	struct engine_config config = three_zones();
+	struct machine *m = machine_new(&config);
+	const struct zone *z = &m->e->st->frames.zone[ZONE_NORMAL];
+	pfn_t block = (z->start + (z->end - z->start) / 4) & ~511u;
+	u32 got[NR_ZONES], type;
+
+	exhaust(m, gfp | GFP_KERNEL | __GFP_MEMALLOC, got);
+	assert_int_equal(zone_free_pages(m->e, ZONE_NORMAL), 0);
+	m->unchecked = true;
+	for (u32 i = 0; i < 64; i++)
+		assert_int_equal(release(m, block + i, 0), STATUS_OK);
+	/* Frames of users, without their tables: the audit would say so. */
+	for (u32 i = 64; i < 512; i++)
+		page_set_state(&m->e->mem_map[block + i], state_of_rest);
+	assert_int_equal(machine_op(m, OP_DRAIN_PCP, 1), STATUS_OK);
+	machine_forget_events(m);
+	assert_true(allocate(m, GFP_KERNEL | __GFP_MEMALLOC, 4));
+	assert_int_equal(machine_count_events(m, EVENT_STEAL), 1);
+	type = pageblock_type(m->e, ZONE_NORMAL, block);
+	machine_free(m);
+	return type;
+}
+
+/* A pageblock is claimed when half of it is free or of the request's kind. */
+static void test_stealing_a_pageblock(void **state)
+{
+	(void)state;
+	assert_int_equal(steal_from(__GFP_MOVABLE, FRAME_ALLOCATED), MIGRATE_UNMOVABLE);
+	assert_int_equal(steal_from(__GFP_MOVABLE, FRAME_ANONYMOUS), MIGRATE_MOVABLE);
+	assert_int_equal(steal_from(__GFP_RECLAIMABLE, FRAME_ALLOCATED), MIGRATE_RECLAIMABLE);
 }
 
 static void test_per_cpu_lists(void **state)
@@ -1065,6 +1157,8 @@ int main(void)
 	    cmocka_unit_test(test_nofail_empties_the_zones),
 	    cmocka_unit_test(test_sysctls),
 	    cmocka_unit_test(test_boost_and_unboost),
+	    cmocka_unit_test(test_depth_by_flags),
+	    cmocka_unit_test(test_stealing_a_pageblock),
 	    cmocka_unit_test(test_per_cpu_lists),
 	    cmocka_unit_test(test_zero_and_poison),
 	    cmocka_unit_test(test_load_state),
