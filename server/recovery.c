@@ -299,7 +299,8 @@ static void read_batch(struct recovery *rc)
 	for (unsigned i = 0; i < rc->nr_ops; i++) {
 		struct replay_op *o = &rc->ops[i];
 
-		o->request.op.data = rc->data + o->data_offset;
+		/* Without any payload in the batch there may be no buffer at all. */
+		o->request.op.data = o->request.op.data_len ? rc->data + o->data_offset : NULL;
 		machine_replay(job->machine, &o->request);
 	}
 }
