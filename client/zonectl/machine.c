@@ -254,7 +254,9 @@ static void print_config(const Zoned__V1__MachineConfig *config)
 		const struct contract_field *f = &contract_machine_config.ints[i];
 		uint64_t value = message_get(&config->base, f->number);
 
-		if (value || f->kind == FIELD_ENUM)
+		/* A zero is worth a line only where it is a choice: a preset, a back end. */
+		if (value ||
+		    (f->kind == FIELD_ENUM && !strstr(enum_name(f->enums[0], 0), "UNCHANGED")))
 			printf("  %-16s %s%s%s%s\n", f->name,
 			       value_format(f, value, text, sizeof text),
 			       strcmp(f->unit, "bytes") ? "" : " (",
@@ -266,7 +268,7 @@ static void print_config(const Zoned__V1__MachineConfig *config)
 		const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(
 		    &zoned__v1__e820_entry__type__descriptor, (int)e->type);
 
-		printf("  %-16s [mem %#011llx-%#011llx] %s\n", "e820", (unsigned long long)e->start,
+		printf("  %-16s [mem 0x%09llx-0x%09llx] %s\n", "e820", (unsigned long long)e->start,
 		       (unsigned long long)(e->start + e->size - 1), v ? v->name : "?");
 	}
 	for (i = 0; i < config->n_reserved; i++)

@@ -249,6 +249,10 @@ json_t *op_result_to_json(const struct contract_op *op, const ProtobufCMessage *
 	json_t *o = json_object();
 
 	json_object_del(values, "outcome");
+	if (op->values.data &&
+	    json_array_size(json_object_get(values, op->values.data->name)) == 0 &&
+	    op->values.data->kind == FIELD_U32_LIST)
+		json_object_del(values, op->values.data->name);
 	json_object_set_new(o, "op", json_string(op->word));
 	json_object_set_new(o, "number", json_integer((json_int_t)op_number(result)));
 	json_object_set_new(o, "status", json_string(status_name(op_status(result))));

@@ -70,7 +70,7 @@ struct pipe {
 	bool stopped;
 	bool discard; /* an op failed: what comes behind it and is not sent yet stays so */
 	int code;     /* the first failure's */
-	uint64_t answered, failed, next_progress;
+	uint64_t answered, failed, also_failed, next_progress;
 	bool progress;
 };
 
@@ -88,9 +88,15 @@ static void failed(struct pipe *p, int code, uint64_t line, const char *op, cons
 		p->stopped = true;
 }
 
-/* An op's answer is a failure. */
+/* An op's answer is a failure. Those in flight behind the one that ended it all are
+ * counted and not named: they were sent before anyone could know. */
 static void op_failed(struct pipe *p, int code, const struct slot *slot, const char *why)
 {
+	if (p->stopped) {
+		p->failed++;
+		p->also_failed++;
+		return;
+	}
 	failed(p, code, slot->line, slot->op->word, why);
 	p->discard = p->stopped;
 }
@@ -229,13 +235,16 @@ static json_t *named_result(struct pipe *p, const char *name, char *err, size_t 
 {
 	json_t *named = json_object_get(p->names, name);
 	uint64_t in_flight;
-	int rc = zoned_run_flush(p->run);
+	int rc = 0;
 
 	if (!named) {
 		snprintf(err, err_size, "no line before this one is called %s", name);
 		return NULL;
 	}
-	fflush(stdout);
+	if (json_is_integer(named)) {
+		fflush(stdout);
+		rc = zoned_run_flush(p->run);
+	}
 	while (!rc && !p->stopped && json_is_integer(named)) {
 		in_flight = zoned_run_in_flight(p->run);
 		rc = zoned_run_wait(p->run, in_flight ? in_flight - 1 : 0, ZONED_NO_TIMEOUT);
@@ -623,7 +632,7 @@ static void take_line(struct pipe *p, const char *line, size_t length)
 static void send_full(struct pipe *p)
 {
 	uint64_t most = p->batch * (p->window - 1);
-	int rc = 0;
+	int rc;
 
 	if (zoned_run_filling(p->run) < p->batch)
 		return;
@@ -772,6 +781,9 @@ static int run(struct ctl *ctl, struct pipe *p)
 	p->progress = isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO) && !isatty(STDIN_FILENO);
 	pump(p);
 	drain(p);
+	if (p->also_failed)
+		complain("pipe: %llu more ops that were in flight failed as well",
+			 (unsigned long long)p->also_failed);
 	if (p->progress)
 		fprintf(stderr, "\r%llu ops, %llu failed\033[K\n", (unsigned long long)p->answered,
 			(unsigned long long)p->failed);

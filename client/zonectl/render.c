@@ -140,7 +140,7 @@ static void print_cell(const struct table *t, unsigned column, const char *text,
 static void print_header(const struct table *t, FILE *to)
 {
 	bool colour = want_colour(to);
-	unsigned i, k;
+	unsigned width = terminal_width(), i, k;
 
 	if (colour)
 		fputs("\033[1m", to);
@@ -150,7 +150,7 @@ static void print_header(const struct table *t, FILE *to)
 	for (i = 0; i < t->nr_columns && !colour; i++) {
 		if (i)
 			fputs("  ", to);
-		for (k = 0; k < t->columns[i].width; k++)
+		for (k = 0; k < t->columns[i].width && k < width; k++)
 			fputc('-', to);
 	}
 	if (!colour)

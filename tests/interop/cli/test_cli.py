@@ -442,6 +442,10 @@ class Pipe(Case):
         self.assertEqual(sum(self.daemon.batches), n)
         self.assertLess(len(self.daemon.batches), n / 16)
         self.daemon.batches.clear()
+        # A result that is there already costs no flush.
+        self.pipe([{"op": "alloc", "gfp": 1, "as": "p"}] + [{"op": "kmap", "pfn": "$p.pfn"}] * n)
+        self.assertLess(len(self.daemon.batches), n / 16)
+        self.daemon.batches.clear()
         self.pipe([{"op": "alloc", "gfp": 0xcc0}] * 10, "--batch", "1", "--window", "1")
         self.assertEqual(self.daemon.batches, [1] * 10)
 

@@ -1,0 +1,126 @@
+"""zonectl, the Python example and the daemon together.
+
+    test_cli_daemon.py ZONECTL ZONED CLIENT_DIR [unittest arguments]
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ZONECTL, ZONED, CLIENT = sys.argv[1:4]
+
+
+class Daemon(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="zoned")
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("ZONED_")}
+        self.env.update(ZONED_ADDRESS=f"unix:{self.dir}/socket", ZONED_MACHINE="m0", LC_ALL="C.UTF-8",
+                        ZONECTL=ZONECTL)
+        self.start()
+
+    def tearDown(self):
+        self.stop(signal.SIGTERM)
+        shutil.rmtree(self.dir)
+
+    def start(self):
+        self.daemon = subprocess.Popen(
+            [ZONED, "--listen", self.env["ZONED_ADDRESS"], "--history", f"{self.dir}/history.db"],
+            stderr=subprocess.PIPE, text=True, env=self.env)
+        for line in self.daemon.stderr:
+            if "serving" in line:
+                return
+        self.fail("the daemon did not start")
+
+    def stop(self, how):
+        self.daemon.send_signal(how)
+        self.daemon.communicate()
+
+    def ctl(self, *args, code=0, stdin=None):
+        done = subprocess.run([ZONECTL, *args], input=stdin, capture_output=True, text=True, env=self.env,
+                              check=False)
+        self.assertEqual(done.returncode, code, f"{args}\nout: {done.stdout}\nerr: {done.stderr}")
+        return done.stdout
+
+    def op(self, *args, code=0):
+        return json.loads(self.ctl(*args, "--json", code=code))
+
+    def test_a_day_in_the_life(self):
+        self.ctl("health")
+        self.ctl("alloc", "GFP_KERNEL", code=4)
+        self.ctl("machine", "create", "m0", "--ram", "1G", "--pae")
+        self.ctl("machine", "create", "m0", "--ram", "1G", code=4)
+        page = self.op("alloc", "GFP_HIGHUSER", "--owner", "me")
+        self.assertEqual((page["number"], page["status"], page["zone"]), (1, "OK", "ZONE_HIGHMEM"))
+        self.assertEqual(self.op("free", str(page["pfn"]), "--order", "2", code=1)["status"], "WRONG_ORDER")
+        va = self.op("kmap", str(page["pfn"]))["va"]
+        self.ctl("access", hex(va), "--data", "hello", "--mode", "write", "--privilege", "kernel")
+        read = self.op("access", hex(va), "--length", "5", "--privilege", "kernel")
+        self.assertEqual(read["data"], "hello")
+        self.assertIn("HighMem", self.ctl("zoneinfo"))
+        frame = json.loads(self.ctl("page", str(page["pfn"]), "--json"))["frame"][0]
+        self.assertEqual((frame["op"], frame["state"]), (1, "FRAME_ALLOCATED"))
+        self.assertIn("me\n", self.ctl("map", "--ascii"))
+        self.assertIn("adds up", self.ctl("machine", "check"))
+        rows = json.loads(self.ctl("sql", "select owner, from_op, pfn from allocations where live and owner = 'me'", "--json"))
+        self.assertEqual(rows, [{"owner": "me", "from_op": 1, "pfn": page["pfn"]}])
+        tail = [json.loads(l) for l in self.ctl("tail", "--no-follow", "--json", "--op", "kmap").splitlines()]
+        self.assertEqual([(r["op"], r["args"]["pfn"], r["values"]["va"]) for r in tail], [("kmap", page["pfn"], va)])
+
+    def test_pipe_parks_and_wakes(self):
+        self.ctl("machine", "create", "m0", "--ram", "1G", "--pae")
+        lines = [{"op": "task-create", "as": "t"}, {"op": "schedule", "next": "$t.task"}]
+        for i in range(513):
+            lines.append({"op": "alloc", "gfp": "GFP_HIGHUSER", "as": f"p{i}"})
+        for i in range(513):  # the window under PAE has 512 slots
+            # A task that held the whole window and slept for it would be a deadlock.
+            lines.append({"op": "kmap", "pfn": f"$p{i}.pfn", "task": "$t.task" if i == 512 else 0,
+                          "as": f"m{i}"})
+        lines[514:514] = [{"op": "schedule", "next": 0}]
+        lines[-1:-1] = [{"op": "schedule", "next": "$t.task"}]
+        lines.append({"op": "schedule", "next": 0})
+        lines.append({"op": "kunmap", "pfn": "$p7.pfn", "comment": "wakes the sleeper"})
+        out = [json.loads(l) for l in self.ctl("pipe", stdin="\n".join(map(json.dumps, lines))).splitlines()]
+        maps = [o for o in out if o["op"] == "kmap"]
+        self.assertEqual({o["status"] for o in maps}, {"OK"})
+        self.assertEqual(maps[-1]["as"], "m512")
+        self.assertEqual(maps[-1]["va"], next(o["va"] for o in maps if o["as"] == "m7"))
+
+    def test_survives_the_daemon(self):
+        self.ctl("machine", "create", "m0", "--ram", "512M")
+        ops = '{"op":"alloc","gfp":"GFP_KERNEL"}\n' * 2000
+        self.assertEqual(len(self.ctl("pipe", stdin=ops).splitlines()), 2000)
+        digest = self.ctl("machine", "digest")
+        self.stop(signal.SIGKILL)
+        self.ctl("alloc", "GFP_KERNEL", code=3)
+        self.start()
+        self.assertEqual(self.ctl("machine", "digest"), digest)
+
+    def test_the_python_example(self):
+        done = subprocess.run(["/usr/bin/python3", f"{CLIENT}/python/example.py"], env=self.env, check=True,
+                              capture_output=True, text=True)
+        self.assertIn("free with the wrong order: WRONG_ORDER", done.stdout)
+        self.assertIn("run: 1024 allocations, 1024 different frames", done.stdout)
+        # And what the kernel's own tables took on the way.
+        self.assertRegex(done.stdout, "sql: example ZONE_NORMAL 10[2-9][0-9]")
+
+    def test_the_experiment(self):
+        done = subprocess.run([f"{CLIENT}/experiments/drain.sh"], env=self.env, check=False,
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        answers = done.stdout.split("\n== ")
+        rows = [line.split() for line in answers[-2].splitlines() if line.startswith("ZONE_")]
+        self.assertEqual([r[:2] for r in rows], [["ZONE_HIGHMEM", "ZONE_NORMAL"], ["ZONE_HIGHMEM", "ZONE_DMA"]])
+        zones = [line.split()[1] for line in answers[-1].splitlines() if line.startswith("FAULT_DEMAND_ZERO")]
+        self.assertEqual(zones, ["ZONE_HIGHMEM", "ZONE_NORMAL", "ZONE_DMA"])
+        firsts = [int(r[4]) for r in rows]
+        self.assertLess(firsts[0], firsts[1])
+        self.assertTrue(Path(CLIENT, "experiments", "686-pae-2G.dmesg").exists())
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0]] + sys.argv[4:])
