@@ -834,7 +834,7 @@ static void test_slab(void **state)
 	/* Beside an op, so that frames have an owner. */
 	assert_true(allocate(m, GFP_KERNEL, 0));
 	for (u32 i = 0; i < 4000; i++) {
-		if (nr && (nr == 400 || random_below(&r, 2))) {
+		if (nr && (nr == 400 || random_below(&r, 100) < (i / 500 % 2 ? 75 : 25))) {
 			u32 k = (u32)random_below(&r, nr);
 
 			slab_free(m->e, SLAB_DMA, live[k]);
