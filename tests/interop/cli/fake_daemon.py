@@ -74,7 +74,8 @@ class FakeDaemon:
         self.statuses = {}          # op message name -> list of statuses, taken one by one
         self.errors = {}            # method name -> (code, text)
         self.answers = {}           # method name -> reply, list of replies, or function
-        self.parked = set()         # op message names that Run answers last
+        self.parked = set()         # op message names that Run answers after a wake
+        self.wakes = "FlushTlb"     # the op that wakes them
         self.batches = []           # sizes of the batches that Run got
         self.hang = threading.Event()
         self.lock = threading.Lock()
@@ -185,7 +186,8 @@ class FakeDaemon:
                 else:
                     getattr(r, word).CopyFrom(self.result(name))
                 (late if name in self.parked else reply.results).append(r)
+                if name == self.wakes:
+                    reply.results.extend(late)
+                    late.clear()
             if reply.results:
                 yield reply
-        if late:
-            yield self.contract.new("ResultBatch", results=late)

@@ -507,11 +507,16 @@ class Pipe(Case):
 
     def test_parked_results_come_late(self):
         self.daemon.parked = {"Kmap"}
-        out, _ = self.pipe([{"op": "kmap", "pfn": 1}] + [{"op": "alloc", "gfp": 1}] * 3000 + [{"op": "kmap", "pfn": 2}],
-                           "--window", "64", "--timeout", "500ms", code=NOT_OK)
-        # The fake answers them only when the stream ends, which a drained pipe does not do
-        # while it waits: so they count as withdrawn, and are named.
-        self.assertEqual(len(out), 3000)
+        lines = [{"op": "kmap", "pfn": 1, "as": "k"}] + [{"op": "alloc", "gfp": 1}] * 3000
+        out, _ = self.pipe(lines + [{"op": "flush-tlb"}, {"op": "kunmap", "pfn": "$k.slot"}],
+                           "--window", "4096")
+        self.assertEqual([o["line"] for o in out], list(range(2, 3003)) + [1, 3003])
+
+    def test_parked_for_ever(self):
+        self.daemon.parked = {"Kmap"}
+        out, err = self.pipe([{"op": "alloc", "gfp": 1}, {"op": "kmap", "pfn": 1}], "--timeout", "2s", code=NOT_OK)
+        self.assertIn("line 2: kmap: still no answer (parked?); withdrawn", err)
+        self.assertEqual([o["line"] for o in out], [1])
 
     def test_conversation(self):
         p = subprocess.Popen([ZONECTL, "pipe", "-m", "m0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
