@@ -431,41 +431,6 @@ static void make_mappable(struct stream *s, struct engine_op *op)
 		op->args[3] |= UMAP_ANONYMOUS;
 }
 
-/* Would the page that va is in on this CPU be a client's to write? */
-static bool is_harmless(struct engine *e, u32 cpu, va_t va)
-{
-	u64 pte = pgtable_get(e, e->st->user.cpu[cpu].pgd, va);
-	pfn_t pfn = pte_pfn(pte), head;
-	u32 state;
-
-	if (!(pte & PTE_PRESENT))
-		return true;
-	if (pte & PTE_LARGE)
-		pfn += va >> PAGE_SHIFT & (e->st->layout.pae ? 511 : 1023);
-	if (pfn >= e->st->layout.max_pfn || !memblock_is_memory(e, pfn))
-		return true;
-	if (memblock_is_reserved(e, pfn))
-		return false;
-	head = page_allocated_head(e, pfn);
-	state = head ? page_state(page_of(e, head)) : FRAME_FREE;
-	return state != FRAME_PAGE_TABLE && state != FRAME_SLAB;
-}
-
-/* The kernel may write anything, its own page tables and metadata too, and a machine that
- * was told to do that is broken: rightly. Such writes become reads. */
-static void spare_the_machine(struct engine *e, struct engine_op *op)
-{
-	u32 length = op->args[1] ? (u32)op->args[1] : op->data_len;
-
-	if (op->code != OP_ACCESS || op->args[2] != ACCESS_WRITE ||
-	    op->args[3] != PRIVILEGE_KERNEL || op->cpu >= e->st->layout.cpus ||
-	    e->st->phase == PHASE_EARLY)
-		return;
-	for (u32 done = 0; done < length + PAGE_SIZE; done += PAGE_SIZE)
-		if (!is_harmless(e, op->cpu, (va_t)op->args[0] + done))
-			op->args[2] = ACCESS_READ;
-}
-
 static struct engine_op random_op(struct stream *s, struct engine *e, u8 *data)
 {
 	struct engine_op op = {.data = data};
@@ -485,7 +450,6 @@ static struct engine_op random_op(struct stream *s, struct engine *e, u8 *data)
 		op.data_len = random_data(s, op.code, c->args.data, data);
 	take_off_the_top(s, e, &op);
 	make_mappable(s, &op);
-	spare_the_machine(e, &op);
 	return op;
 }
 

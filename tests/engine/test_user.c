@@ -668,6 +668,34 @@ BOTH(kernel_accesses)
 			 STATUS_NOT_OWNER);
 }
 
+/* What the engine lives on can be read and not written, through any mapping. */
+BOTH(engine_frames_are_not_written)
+{
+	u32 task = new_task(m);
+	const struct layout *l = &m->e->st->layout;
+	const pfn_t own[] = {
+	    l->metadata_start,
+	    m->e->st->map.kernel_pgd,
+	    m->e->st->map.zero_pfn,
+	    task_mm(m->e, task_find(m->e, task))->pgd,
+	    ref_pfn(m->e, ref_of(m->e, task_find(m->e, task))),
+	    l->host_start,
+	};
+
+	for (u32 i = 0; i < sizeof own / sizeof own[0]; i++) {
+		va_t va = frame_ref(m->e, own[i]);
+
+		assert_int_equal(do_access(m, 0, 0, va, 1, ACCESS_READ, PRIVILEGE_KERNEL, NULL, 0),
+				 STATUS_OK);
+		assert_int_equal(do_access(m, 0, 0, va, 0, ACCESS_WRITE, PRIVILEGE_KERNEL, "x", 1),
+				 STATUS_RESERVED);
+		assert_int_equal(m->res.values[0], 0);
+	}
+	assert_int_equal(
+	    do_access(m, 0, 0, HOST_WINDOW_VA, 1, ACCESS_READ, PRIVILEGE_KERNEL, NULL, 0),
+	    STATUS_FAULT);
+}
+
 BOTH(access_is_page_by_page)
 {
 	u32 task = new_task(m);
@@ -1107,6 +1135,7 @@ int main(void)
 	    cmocka_unit_test(anonymous_faults),
 	    cmocka_unit_test(fault_op),
 	    cmocka_unit_test(kernel_accesses),
+	    cmocka_unit_test(engine_frames_are_not_written),
 	    cmocka_unit_test(access_is_page_by_page),
 	    cmocka_unit_test(access_without_memory),
 	    cmocka_unit_test(files_are_sparse),

@@ -10,6 +10,7 @@
  * fault: that is an oops.
  */
 #include "../event.h"
+#include "../frames/page_alloc.h"
 #include "../map/pgtable.h"
 #include "../map/vmalloc.h"
 #include "../ops.h"
@@ -56,12 +57,42 @@ static bool refuse_host_window(struct engine *e, const struct port_access *a, st
 	return false;
 }
 
+/* The frame behind a kernel address; 0: none. */
+static pfn_t kernel_pfn(struct engine *e, va_t va)
+{
+	u64 entry = pgtable_get(e, 0, va);
+	u32 span = entry & PTE_LARGE ? (e->st->layout.pae ? 2u << 20 : 4u << 20) : PAGE_SIZE;
+
+	return entry & PTE_PRESENT ? pte_pfn(entry) + ((va & (span - 1)) >> PAGE_SHIFT) : 0;
+}
+
+/* Would a kernel write land in what the engine lives on? A kernel can do that to
+ * itself; here it would only break the machine, so it is refused. */
+static bool hits_engine(struct engine *e, const struct port_access *a)
+{
+	struct frame_run run;
+	pfn_t pfn;
+
+	if (a->user || a->mode != ACCESS_WRITE || a->va < e->st->layout.task_size)
+		return false;
+	pfn = kernel_pfn(e, a->va);
+	if (!pfn || pfn >= e->st->layout.max_pfn)
+		return false;
+	frame_describe(e, pfn, &run);
+	return pfn == e->st->map.zero_pfn || run.state == FRAME_METADATA ||
+	       run.state == FRAME_PAGE_TABLE || run.state == FRAME_SLAB || run.state == FRAME_HOST;
+}
+
 /* One access within a page, with its faults. */
 static bool access_page(struct engine *e, const struct engine_op *op, struct port_access *a,
 			u32 *faults, struct stop *stop)
 {
 	if (pgtable_in_host_window(e, a->va))
 		return refuse_host_window(e, a, stop);
+	if (hits_engine(e, a)) {
+		*stop = (struct stop){.status = STATUS_RESERVED};
+		return false;
+	}
 	for (u32 tries = 0; !port_access(e, op->cpu, a); tries++) {
 		ENGINE_ASSERT(e, tries < MAX_FAULTS_A_PAGE);
 		++*faults;
