@@ -448,7 +448,8 @@ void history_close(struct history *h)
 		uv_close((uv_handle_t *)h->deadline_timer, timer_closed);
 	while (h->deadline_timer)
 		uv_run(h->options.loop, UV_RUN_ONCE);
-	/* The reader first: the checkpoint is then alone with the WAL. */
+	query_close_idle(h);
+	/* The readers first: the checkpoint is then alone with the WAL. */
 	sqlite3_finalize(h->payload);
 	h->payload = NULL;
 	sqlite3_close(h->reader);

@@ -15,6 +15,8 @@
 #include "history.h"
 
 enum {
+	/* Of the pool's four threads; one is left for tails and libuv itself. */
+	QUERY_WORKERS = 3,
 	HISTORY_APPLICATION_ID = 0x7a6f6e64, /* "zond" */
 	HISTORY_SCHEMA_VERSION = 1,
 	/* Measured with bench_journal: larger pages gain nothing beyond noise for turns
@@ -133,6 +135,10 @@ struct history {
 
 	struct history_query *queries;
 	unsigned nr_queries, nr_running;
+	/* Connections of queries that have ended, for the next: to open one and read
+	 * the schema takes milliseconds. */
+	sqlite3 *idle_readers[QUERY_WORKERS];
+	unsigned nr_idle_readers;
 	struct history_tail *tails;
 	unsigned nr_tails;
 	uv_timer_t *deadline_timer; /* query.c's, active while there are queries */
@@ -182,6 +188,8 @@ void replay_read_record(sqlite3_stmt *row, struct history_record *ret);
 
 /* Starts queries that wait for a worker, unless the WAL is too long for another. */
 void query_pump(struct history *h);
+/* Closes the connections that no query uses now. */
+void query_close_idle(struct history *h);
 /* Ends every query with `error`. */
 void query_stop_all(struct history *h, int error);
 /* Something was committed. */

@@ -13,8 +13,8 @@
  * again; a progress handler looks at it while RUNNING, a timer while WAITING.
  *
  * `stop` is the one field that both threads use: the loop sets it to an error, the
- * worker looks. The worker alone opens and closes the connection, so a query always
- * ends with a last run.
+ * worker looks. The worker alone begins and ends the statement, so a query always
+ * ends with a last run. The connection is then kept for the next query.
  *
  * What may be asked is what the authorizer knows to be a read. SQLite's sorter does
  * not call the progress handler within one step of a very large sort, so a query can
@@ -28,8 +28,6 @@
 
 enum {
 	QUERIES_MAX = 32,
-	/* Of the pool's four threads; one is left for tails and libuv itself. */
-	QUERY_WORKERS = 3,
 	PAGE_BYTES = 1 << 20,
 	PROGRESS_STEPS = 2000, /* instructions of SQLite's machine: some ten microseconds */
 	SQL_LENGTH_MAX = 1 << 20,
@@ -211,12 +209,10 @@ static int prepare(struct history_query *q)
 
 static int open_query(struct history_query *q)
 {
-	int error = history_open_reader(q->h, &q->db, q->message, sizeof(q->message));
-
-	if (error) {
-		q->error = error;
-		return error;
-	}
+	if (!q->db)
+		q->error = history_open_reader(q->h, &q->db, q->message, sizeof(q->message));
+	if (q->error)
+		return q->error;
 	sqlite3_limit(q->db, SQLITE_LIMIT_LENGTH, VALUE_LENGTH_MAX);
 	sqlite3_limit(q->db, SQLITE_LIMIT_SQL_LENGTH, SQL_LENGTH_MAX);
 	sqlite3_limit(q->db, SQLITE_LIMIT_COLUMN, COLUMNS_MAX);
@@ -355,7 +351,7 @@ static void run_page(uv_work_t *work)
 	q->nr_rows = 0;
 	if (atomic_load(&q->stop) != HISTORY_OK || uv_hrtime() > q->deadline_ns)
 		fail_sqlite(q, SQLITE_INTERRUPT);
-	else if (!q->finished && (q->db || open_query(q) == HISTORY_OK))
+	else if (!q->finished && (q->st || open_query(q) == HISTORY_OK))
 		fill_page(q);
 	if (q->error) {
 		q->finished = true;
@@ -363,9 +359,11 @@ static void run_page(uv_work_t *work)
 	}
 	if (q->finished) {
 		sqlite3_finalize(q->st);
-		sqlite3_close(q->db);
 		q->st = NULL;
-		q->db = NULL;
+		if (q->db) {
+			sqlite3_progress_handler(q->db, 0, NULL, NULL);
+			sqlite3_set_authorizer(q->db, NULL, NULL);
+		}
 	}
 	place_bytes(q);
 }
@@ -391,10 +389,30 @@ static void free_query(struct history_query *q)
 	free(q);
 }
 
+void query_close_idle(struct history *h)
+{
+	while (h->nr_idle_readers)
+		sqlite3_close(h->idle_readers[--h->nr_idle_readers]);
+}
+
+/* Keeps the connection, unless it is one too many or may be what failed. */
+static void give_back(struct history *h, struct history_query *q)
+{
+	bool sound = q->error != HISTORY_IO && q->error != HISTORY_CORRUPT;
+
+	if (q->db && sound && h->nr_idle_readers < QUERY_WORKERS)
+		h->idle_readers[h->nr_idle_readers++] = q->db;
+	else
+		sqlite3_close(q->db);
+	q->db = NULL;
+}
+
 static void end_query(struct history_query *q)
 {
 	struct history *h = q->h;
 	struct history_query **at = &h->queries;
+
+	give_back(h, q);
 
 	while (*at != q)
 		at = &(*at)->next;
@@ -443,11 +461,13 @@ void query_pump(struct history *h)
 		oldest = NULL;
 		for (q = h->queries; q; q = q->next) {
 			if (q->state == QUERY_QUEUED &&
-			    (!long_wal || q->db || q->finished || atomic_load(&q->stop)))
+			    (!long_wal || q->st || q->finished || atomic_load(&q->stop)))
 				oldest = q;
 		}
 		if (!oldest)
 			return;
+		if (!oldest->db && h->nr_idle_readers)
+			oldest->db = h->idle_readers[--h->nr_idle_readers];
 		oldest->state = QUERY_RUNNING;
 		h->nr_running++;
 		uv_queue_work(h->options.loop, &oldest->work, run_page, page_done);

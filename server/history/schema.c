@@ -226,6 +226,9 @@ static void view_end(struct view *v, const char *from)
 #define OP_NAME	  "(SELECT name FROM op_names WHERE code = o.code)"
 
 #define PARKED "15"
+/* No key, and so no search, for an op that did not park. */
+#define LEFT_JOIN_COMPLETIONS \
+	" LEFT JOIN completions c ON c.key = CASE WHEN o.status = " PARKED " THEN o.key END"
 
 static_assert(KEY_OP_BITS == 40, "FROM_OPS and OP_NUMBER spell it");
 static_assert(STATUS_PARKED == 15, "PARKED spells it");
