@@ -42,10 +42,14 @@ struct backend_type {
 	enum backend_status (*collect)(struct backend *b);
 	/* Events since the last call, not given to hooks->events. */
 	const struct engine_event *(*take_events)(struct backend *b, u32 *ret_nr);
-	/* The handle for inspections, while no op is under way. */
-	struct engine *(*engine)(struct backend *b);
+	/* engine_check(), engine_inspect() and engine_digest(), while no op is under way. A
+	 * broken invariant met inside: the reason, or STATUS_LOST, and lost_reason(). */
+	const char *(*check)(struct backend *b, struct engine_error *why);
+	u32 (*inspect)(struct backend *b, u32 question, const u64 args[OP_ARGS],
+		       struct inspect_sink *sink);
 	struct engine_digest (*digest)(struct backend *b);
 	u64 (*resident_bytes)(const struct backend *b);
+	/* NULL: it is not lost. Once it is, only this, take_events and free work. */
 	const char *(*lost_reason)(const struct backend *b);
 };
 

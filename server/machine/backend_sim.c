@@ -92,9 +92,15 @@ static const struct engine_event *sim_backend_take_events(struct backend *b, u32
 	return sim_take_events(self(b)->sim, ret_nr);
 }
 
-static struct engine *sim_backend_engine(struct backend *b)
+static const char *sim_backend_check(struct backend *b, struct engine_error *why)
 {
-	return sim_engine(self(b)->sim);
+	return sim_check(self(b)->sim, why);
+}
+
+static u32 sim_backend_inspect(struct backend *b, u32 question, const u64 args[OP_ARGS],
+			       struct inspect_sink *sink)
+{
+	return sim_inspect(self(b)->sim, question, args, sink);
 }
 
 static struct engine_digest sim_backend_digest(struct backend *b)
@@ -121,7 +127,8 @@ const struct backend_type backend_sim = {
     .submit = sim_backend_submit,
     .collect = sim_backend_collect,
     .take_events = sim_backend_take_events,
-    .engine = sim_backend_engine,
+    .check = sim_backend_check,
+    .inspect = sim_backend_inspect,
     .digest = sim_backend_digest,
     .resident_bytes = sim_backend_resident_bytes,
     .lost_reason = sim_backend_lost_reason,

@@ -674,14 +674,46 @@ void machine_free(struct machine *m)
 
 /* ---- what can be known of it ---- */
 
-struct engine *machine_engine(struct machine *m, enum machine_error *ret_why)
+static bool is_out_of_reach(const struct machine *m)
 {
-	*ret_why = m->ending				  ? MACHINE_E_GONE
-		   : m->state == MACHINE_RECOVERING	  ? MACHINE_E_RECOVERING
-		   : m->state == MACHINE_LOST && !m->sane ? MACHINE_E_IS_LOST
-		   : m->running				  ? MACHINE_E_BUSY
-							  : MACHINE_OK;
-	return *ret_why ? NULL : m->type->engine(m->backend);
+	return !m->backend || (m->state == MACHINE_LOST && !m->sane);
+}
+
+enum machine_error machine_may_look(const struct machine *m)
+{
+	if (m->ending)
+		return MACHINE_E_GONE;
+	if (m->state == MACHINE_RECOVERING)
+		return MACHINE_E_RECOVERING;
+	if (is_out_of_reach(m))
+		return MACHINE_E_IS_LOST;
+	return m->running ? MACHINE_E_BUSY : MACHINE_OK;
+}
+
+/* Looking can find what an op would have run into. */
+static void see_whether_lost(struct machine *m)
+{
+	const char *reason = m->type->lost_reason(m->backend);
+
+	if (reason)
+		machine_lose(m, false, reason);
+}
+
+const char *machine_check(struct machine *m, struct engine_error *why)
+{
+	const char *lie = m->type->check(m->backend, why);
+
+	see_whether_lost(m);
+	return lie;
+}
+
+uint32_t machine_inspect(struct machine *m, uint32_t question, const u64 args[OP_ARGS],
+			 struct inspect_sink *sink)
+{
+	uint32_t status = m->type->inspect(m->backend, question, args, sink);
+
+	see_whether_lost(m);
+	return status;
 }
 
 struct engine_digest machine_digest(struct machine *m)
@@ -768,7 +800,7 @@ uint32_t machine_parked(const struct machine *m)
 
 uint64_t machine_resident(const struct machine *m)
 {
-	return m->backend ? m->type->resident_bytes(m->backend) : 0;
+	return is_out_of_reach(m) ? 0 : m->type->resident_bytes(m->backend);
 }
 
 /* Measuring walks the page tables of the machine's RAM, in proportion to its size. It

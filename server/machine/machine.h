@@ -188,10 +188,13 @@ const char *machine_reason(const struct machine *m); /* of LOST; else "" */
 int64_t machine_created_ns(const struct machine *m);
 void machine_set_created_ns(struct machine *m, int64_t time_ns);
 
-/* The engine, for inspections: between turns, with no op half done. NULL with the
- * reason when it cannot be looked into now. */
-struct engine *machine_engine(struct machine *m, enum machine_error *ret_why);
-/* Of a machine that machine_engine() gave. */
+/* May it be looked into now? Between turns, with no op half done. */
+enum machine_error machine_may_look(const struct machine *m);
+/* Of a machine that may: engine_check(), engine_inspect() and the digest. If the engine
+ * meets a broken invariant on the way, the machine is LOST. */
+const char *machine_check(struct machine *m, struct engine_error *why);
+uint32_t machine_inspect(struct machine *m, uint32_t question, const u64 args[OP_ARGS],
+			 struct inspect_sink *sink);
 struct engine_digest machine_digest(struct machine *m);
 
 /* Finds or makes an owner's label. It gets its number when an op that carries it is

@@ -89,6 +89,7 @@ static enum net_status status_of(int error)
 	case HISTORY_SQL: return NET_INVALID_ARGUMENT;
 	case HISTORY_TIMEOUT: return NET_DEADLINE_EXCEEDED;
 	case HISTORY_ABORTED: return NET_CANCELLED;
+	case HISTORY_BUSY:
 	case HISTORY_FULL:
 	case HISTORY_WAL: return NET_RESOURCE_EXHAUSTED;
 	default: return NET_INTERNAL;
@@ -282,7 +283,7 @@ static void query_start(struct net_call *call, const Zoned__V1__QueryRequest *re
 				    },
 				    &s->query);
 	if (error)
-		stream_end(s, HISTORY_FULL, "as many queries are running as may");
+		stream_end(s, error, "the query cannot be run now");
 }
 
 static void query_message(struct net_call *call, const uint8_t *bytes, size_t length)
@@ -474,6 +475,7 @@ static void tail_start(struct net_call *call, const Zoned__V1__TailRequest *requ
 	};
 	struct machine *m;
 	struct stream *s;
+	int error;
 
 	if (!read_filters(call, request, &options))
 		return;
@@ -488,8 +490,9 @@ static void tail_start(struct net_call *call, const Zoned__V1__TailRequest *requ
 	}
 	s = stream_new(call);
 	options.user = s;
-	if (history_tail_start(rpc.history, &options, &s->tail)) {
-		stream_end(s, HISTORY_FULL, "as many tails are open as may");
+	error = history_tail_start(rpc.history, &options, &s->tail);
+	if (error) {
+		stream_end(s, error, "the tail cannot be opened now");
 		return;
 	}
 	s->next = tails.next;

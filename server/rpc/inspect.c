@@ -52,7 +52,7 @@ static void sink_text(struct inspect_sink *base, const char *bytes, u32 length)
 }
 
 /* Rows and text are asked for apart, so that each knows what the other has left. */
-static u32 look(struct engine *e, struct rpc_question *q, struct wire_buffer *rows,
+static u32 look(struct machine *m, struct rpc_question *q, struct wire_buffer *rows,
 		struct wire_buffer *text, bool *ret_truncated)
 {
 	const struct contract_inspection *info = &contract_inspections[q->row];
@@ -62,17 +62,17 @@ static u32 look(struct engine *e, struct rpc_question *q, struct wire_buffer *ro
 	    .row = q->row,
 	    .limit = REPORT_MAX,
 	};
-	u32 status = engine_inspect(e, info->code, q->args, &s.base);
+	u32 status = machine_inspect(m, info->code, q->args, &s.base);
 
 	*ret_truncated = s.truncated;
 	if (status != STATUS_OK)
-		return status;
+		return status; /* LOST, for one: then it cannot be asked again */
 	s.base.want_rows = false;
 	s.base.want_text = true;
 	s.out = text;
 	s.limit = MESSAGE_MAX - rows->length;
 	s.truncated = false;
-	status = engine_inspect(e, info->code, q->args, &s.base);
+	status = machine_inspect(m, info->code, q->args, &s.base);
 	*ret_truncated |= s.truncated;
 	return status;
 }
@@ -81,16 +81,15 @@ static bool answer_inspect(struct rpc_question *q, enum machine_error error, con
 {
 	struct wire_buffer rows = {0}, text = {0}, *b = &rpc.scratch;
 	struct machine *m;
-	struct engine *e;
 	bool truncated;
 	u32 status;
 
 	(void)error, (void)why; /* After a failed commit the machine is RECOVERING. */
-	if (!rpc_look(q, &m, &e))
+	if (!rpc_look(q, &m))
 		return false;
-	if (!e)
+	if (!m)
 		return true;
-	status = look(e, q, &rows, &text, &truncated);
+	status = look(m, q, &rows, &text, &truncated);
 	if (status == STATUS_OK) {
 		b->length = 0;
 		wire_put_integer(b, RESPONSE_OP, machine_ops(m));
@@ -99,6 +98,8 @@ static bool answer_inspect(struct rpc_question *q, enum machine_error error, con
 		wire_put_bytes_always(b, contract_inspections[q->row].code, rows.bytes,
 				      rows.length);
 		rpc_reply_scratch(q->call);
+	} else if (status == STATUS_LOST) {
+		rpc_fail(q->call, MACHINE_E_IS_LOST, machine_reason(m));
 	} else if (status == STATUS_NOT_FOUND) {
 		net_finish(q->call, NET_NOT_FOUND, "the machine has no such thing");
 	} else {

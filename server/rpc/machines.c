@@ -349,21 +349,18 @@ static void destroy_message(struct net_call *call, const uint8_t *bytes, size_t 
 
 /* ---- Check, Digest ---- */
 
-bool rpc_look(struct rpc_question *q, struct machine **ret_machine, struct engine **ret_engine)
+bool rpc_look(struct rpc_question *q, struct machine **ret)
 {
-	enum machine_error error;
+	struct machine *m = machines_find_id(rpc.machines, q->machine);
+	enum machine_error error = m ? machine_may_look(m) : MACHINE_E_GONE;
 
-	*ret_engine = NULL;
-	*ret_machine = machines_find_id(rpc.machines, q->machine);
-	if (!*ret_machine) {
-		rpc_fail(q->call, MACHINE_E_GONE, NULL);
-		return true;
-	}
-	*ret_engine = machine_engine(*ret_machine, &error);
+	*ret = NULL;
 	if (error == MACHINE_E_BUSY)
 		return false;
 	if (error)
-		rpc_fail(q->call, error, rpc_refusal(*ret_machine, error));
+		rpc_fail(q->call, error, m ? rpc_refusal(m, error) : NULL);
+	else
+		*ret = m;
 	return true;
 }
 
@@ -371,16 +368,17 @@ static bool answer_check(struct rpc_question *q, enum machine_error error, const
 {
 	Zoned__V1__CheckResponse response = ZONED__V1__CHECK_RESPONSE__INIT;
 	struct engine_error lie = {""};
+	const char *found;
 	struct machine *m;
-	struct engine *e;
 
 	(void)error, (void)why; /* After a failed commit the machine is RECOVERING. */
-	if (!rpc_look(q, &m, &e))
+	if (!rpc_look(q, &m))
 		return false;
-	if (!e)
+	if (!m)
 		return true;
-	response.ok = engine_check(e, &lie) == NULL;
-	response.lie = lie.text;
+	found = machine_check(m, &lie);
+	response.ok = found == NULL;
+	response.lie = (char *)(uintptr_t)(found ? found : "");
 	response.op = machine_ops(m);
 	reply(q->call, &response.base);
 	return true;
@@ -391,13 +389,12 @@ static bool answer_digest(struct rpc_question *q, enum machine_error error, cons
 	Zoned__V1__DigestResponse response = ZONED__V1__DIGEST_RESPONSE__INIT;
 	struct engine_digest digest;
 	struct machine *m;
-	struct engine *e;
 	char text[33];
 
 	(void)error, (void)why;
-	if (!rpc_look(q, &m, &e))
+	if (!rpc_look(q, &m))
 		return false;
-	if (!e)
+	if (!m)
 		return true;
 	digest = machine_digest(m);
 	snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, (uint64_t)digest.hi,

@@ -236,17 +236,39 @@ const struct net_handler memory_op_handler = {
 
 /* ---- Run: answers ---- */
 
-static void run_free(struct run *run)
+static void run_clean(struct run *run)
 {
 	struct run **at = &dirty_runs;
 
-	if (run->is_dirty) {
-		while (*at != run)
-			at = &(*at)->dirty_next;
-		*at = run->dirty_next;
-	}
+	if (!run->is_dirty)
+		return;
+	while (*at != run)
+		at = &(*at)->dirty_next;
+	*at = run->dirty_next;
+	run->is_dirty = false;
+}
+
+static void run_free(struct run *run)
+{
+	run_clean(run);
 	wire_free(&run->out);
 	free(run);
+}
+
+/* Nobody waits for its answers any more. */
+static void run_leave(struct run *run)
+{
+	struct pending *p, *next;
+
+	run->call = NULL;
+	run->out.length = 0;
+	run_clean(run);
+	for (p = run->first; p; p = next) {
+		next = p->next;
+		machine_abandon(&p->request);
+	}
+	if (!run->pending)
+		run_free(run);
 }
 
 static void run_send(struct run *run)
@@ -522,6 +544,8 @@ static void run_message(struct net_call *call, const uint8_t *bytes, size_t leng
 	if (!run_pass(run, batch, BATCH_CONTEXT, 0, &why) ||
 	    !run_pass(run, batch, BATCH_OPS, uv_hrtime(), &why)) {
 		run_send(run);
+		net_call_set_user(call, NULL);
+		run_leave(run);
 		net_finish(call, NET_INVALID_ARGUMENT, why.text);
 		turn_wake(rpc.turn);
 		return;
@@ -555,27 +579,10 @@ static void run_writable(struct net_call *call)
 static void run_closed(struct net_call *call, enum net_end end)
 {
 	struct run *run = net_call_user(call);
-	struct pending *p, *next;
 
 	(void)end;
-	if (!run)
-		return;
-	run->call = NULL;
-	run->out.length = 0;
-	if (run->is_dirty) {
-		struct run **at = &dirty_runs;
-
-		while (*at != run)
-			at = &(*at)->dirty_next;
-		*at = run->dirty_next;
-		run->is_dirty = false;
-	}
-	for (p = run->first; p; p = next) {
-		next = p->next;
-		machine_abandon(&p->request);
-	}
-	if (!run->pending)
-		run_free(run);
+	if (run)
+		run_leave(run);
 }
 
 static const struct net_handler run_handler = {

@@ -238,11 +238,8 @@ bool rpc_unary_is_waiting(struct net_call *call)
 
 bool rpc_unary_take(struct net_call *call)
 {
-	if (!rpc_unary_is_waiting(call)) {
-		net_finish(call, NET_INVALID_ARGUMENT, "a second message in a unary call");
-		turn_wake(rpc.turn);
+	if (!rpc_unary_is_waiting(call))
 		return false;
-	}
 	net_call_set_user(call, NULL);
 	return true;
 }

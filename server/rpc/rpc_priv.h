@@ -62,15 +62,15 @@ struct rpc_question *rpc_ask(struct net_call *call, uint64_t machine,
 /* The handlers of unary calls: open() and half_close() see to it that there is one
  * message; closed() frees the question. */
 void rpc_unary_open(struct net_call *call);
-/* In message(): false, and the call has ended, if it is not the first one. */
+/* In message(): false if it is not the first one; others are ignored. */
 bool rpc_unary_take(struct net_call *call);
 bool rpc_unary_is_waiting(struct net_call *call); /* ... for its message */
 void rpc_unary_half_close(struct net_call *call);
 void rpc_unary_closed(struct net_call *call, enum net_end end);
 
-/* In an answer: the question's machine and its engine. False: an op is half done, ask
- * after the next turn. True without an engine: the call has ended with why not. */
-bool rpc_look(struct rpc_question *q, struct machine **ret_machine, struct engine **ret_engine);
+/* In an answer: the question's machine, if it can be looked into. False: an op is half
+ * done, ask after the next turn. True without a machine: the call has ended with why. */
+bool rpc_look(struct rpc_question *q, struct machine **ret);
 
 /* Sends rpc.scratch as the one answer and finishes. */
 void rpc_reply_scratch(struct net_call *call);

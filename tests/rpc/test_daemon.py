@@ -282,6 +282,17 @@ class Parking(DaemonTest):
                 self.wait_for("the withdrawal", lambda: not self.client.machine("m").parked)
                 self.assertIn([op, op + 1, 16], self.completion())
 
+    def test_the_daemon_s_end_tells_a_sleeper_to_come_back(self):
+        call, op = self.park(self.client)
+        self.assertEqual(self.daemon.stop(), 0)
+        with self.assertRaises(grpc.RpcError) as caught:
+            call.result()
+        self.assertEqual(caught.exception.code(), Code.UNAVAILABLE)
+        self.daemon.start()
+        self.client = self.connect()
+        self.wait_for("the withdrawal", lambda: not self.client.machine("m").parked)
+        self.assertEqual(self.completion(), [[op, op + 1, 16]])
+
     def test_destroy_aborts_a_sleeper(self):
         call, _ = self.park(self.client)
         self.client.call("Machines/Destroy", machine="m")
@@ -545,6 +556,30 @@ class Wrong(DaemonTest):
             except grpc.RpcError as e:
                 self.assertEqual(e.code(), Code.INVALID_ARGUMENT)
         self.assertTrue(c.call("Machines/Check", machine="m").ok)
+
+
+class Limits(DaemonTest):
+    options = ("--max-machines", "2", "--max-machine-memory", "16M")
+
+    def test_limits_have_answers(self):
+        c = self.client
+        c.create("a", ram=512 * MIB)
+        c.create("b", ram=64 * MIB)
+        self.refused(Code.RESOURCE_EXHAUSTED, c.create, "c", ram=64 * MIB)
+        self.assertEqual(self.status(c.op("b", "Fork", {"name": b"c"})), "LIMIT")
+        # Zeroing touches memory until the machine's share is used up.
+        one = c.batch([("AllocPages", {"gfp": GFP_KERNEL | 0x100, "order": 8})] * 4, machine="a")
+        codes = set()
+        while not codes:
+            codes = {r.code for r in c.run([one]) if r.code}
+        self.assertEqual(codes, {8})
+        self.refused(Code.RESOURCE_EXHAUSTED, c.op, "a", "DrainPcp")
+        # The other one, and questions, are not concerned.
+        self.assertEqual(self.status(c.op("b", "DrainPcp")), "OK")
+        self.assertTrue(c.call("Machines/Check", machine="a").ok)
+        self.assertGreater(c.machine("a").resident_bytes, 16 * MIB)
+        c.call("Machines/Destroy", machine="a")
+        c.create("c", ram=64 * MIB)
 
 
 class Fairness(DaemonTest):
