@@ -49,12 +49,15 @@ enum history_error {
 /* Opens or makes a history. On failure `err` says what to do. Takes the lock file. */
 int history_open(const struct history_options *options, struct history **ret, char *err,
 		 size_t err_size);
-/* Commits what is pending, checkpoints the WAL, gives the lock back. */
+/* Commits what is pending, ends queries and tails (their done() is called, for which
+ * it turns the loop: not to be called from one of the loop's callbacks), checkpoints
+ * the WAL, gives the lock back. */
 void history_close(struct history *h);
 
 /* ---- writing: nothing is visible to anyone before history_commit() ---- */
 
-/* A machine comes into being. Its id is never reused. */
+/* A machine comes into being. Its id is never reused. 0: this turn cannot be
+ * committed, and history_commit() will say why. */
 uint64_t history_add_machine(struct history *h, const char *name, const char *backend,
 			     const struct engine_config *config, uint64_t forked_from,
 			     uint64_t forked_at_op, bool frozen, int64_t time_ns);
@@ -63,7 +66,8 @@ void history_end_machine(struct history *h, uint64_t machine, int64_t time_ns);
 void history_add_owner(struct history *h, uint64_t machine, uint32_t number, const char *label);
 uint64_t history_add_client(struct history *h, const char *address, int64_t time_ns);
 
-/* One op with what came of it. Copied before the call returns. */
+/* One op with what came of it. Copied before the call returns. Op 0, code 0: the
+ * machine's making. What cannot be kept makes history_commit() fail. */
 struct history_record {
 	uint64_t machine, op;
 	uint64_t client;	  /* 0: the daemon itself */
@@ -72,11 +76,11 @@ struct history_record {
 	uint64_t latency_ns;	  /* from arrival to execution */
 	uint32_t code, cpu, task, owner;
 	uint64_t args[OP_ARGS];
-	const uint8_t *data; /* kept whole */
+	const uint8_t *data; /* kept whole; NULL with length 0 in a tail */
 	uint32_t data_len;
 	uint32_t status;
 	uint64_t values[OP_VALUES];
-	const uint8_t *result_data; /* kept as length and hash */
+	const uint8_t *result_data; /* kept as length and hash; NULL when read back */
 	uint32_t result_len;
 	const struct engine_event *events; /* those that the detail level wants */
 	uint32_t nr_events;
@@ -92,7 +96,9 @@ void history_append_completion(struct history *h, uint64_t machine, uint64_t wok
 int history_commit(struct history *h, char *err, size_t err_size);
 /* May ops be taken at all (disk reserve, WAL limit)? Cheap; asked before each turn. */
 int history_ready(struct history *h, char *err, size_t err_size);
-/* Checkpoints the WAL when it is long or the daemon idles. Never inside a commit. */
+/* Checkpoints the WAL when it is long (32 MiB) or nothing was committed for a second,
+ * and cuts queries off that keep it from starting again. Between turns, some times a
+ * second; blocks for as long as that much takes to write. */
 void history_idle(struct history *h);
 
 /* ---- reading back, on the loop's thread, outside a turn ---- */
@@ -121,8 +127,9 @@ int history_lineage(struct history *h, uint64_t machine, uint64_t *ret_from, uin
 int history_replay(struct history *h, uint64_t machine, uint64_t from_op, uint64_t to_op,
 		   bool (*fn)(void *arg, const struct history_record *r), void *arg);
 
-/* What became of an op with this token; HISTORY_OK and ret->op 0 when it is not there.
- * `ret` points at memory of the history's, good until the next call. */
+/* What became of an op with this token (of one that had parked: how it ended); HISTORY_OK and
+ * ret->op 0 when it is not there. `ret` points at memory of the history's, good until the next
+ * call. */
 int history_find_token(struct history *h, uint64_t machine, uint64_t token, uint64_t sequence,
 		       struct history_record *ret);
 
@@ -141,18 +148,22 @@ struct history_query_options {
 	const char *sql;
 	const struct history_value *parameters;
 	unsigned nr_parameters;
-	uint64_t row_limit;  /* 0: the history's */
-	uint32_t timeout_ms; /* 0: the history's */
-	size_t page_bytes;   /* 0: 1 MiB */
+	/* 0: the history's, which is also the most. The time counts from the start and
+	 * goes on while the query waits. */
+	uint64_t row_limit;
+	uint32_t timeout_ms;
+	size_t page_bytes; /* 0: 1 MiB */
 	void *user;
 	/* Once, before the first page. */
 	void (*columns)(void *user, unsigned nr, const char *const names[],
 			const char *const types[]);
-	/* A page of nr_rows rows of nr_columns values each, row by row. The query waits
-	 * for history_query_continue() after each page. */
+	/* A page of nr_rows rows of nr_columns values each, row by row, good until
+	 * history_query_continue() or this returns, whichever is later. The query waits
+	 * for that call after each page, the last one too. */
 	void (*page)(void *user, const struct history_value *values, unsigned nr_rows,
 		     unsigned nr_columns);
-	/* Once, last: HISTORY_OK or an error with a sentence. */
+	/* Once, last, never from within one of the calls below: HISTORY_OK or an error
+	 * with a sentence. The query is gone when it returns. */
 	void (*done)(void *user, int error, bool truncated, const char *message);
 };
 int history_query_start(struct history *h, const struct history_query_options *options,
@@ -174,9 +185,12 @@ struct history_tail_options {
 	uint64_t event_mask; /* bit per kind; 0: all */
 	bool no_follow;
 	void *user;
-	/* Up to some hundred records; the tail waits for history_tail_continue(). */
+	/* Up to some hundred records, good as a query's pages are; the tail waits for
+	 * history_tail_continue(). Op 0 is the machine's making, with the events of its
+	 * boot. `behind`: ops recorded and not yet given. */
 	void (*records)(void *user, const struct history_record *records, unsigned nr,
 			uint64_t behind);
+	/* Once, last, as a query's. */
 	void (*done)(void *user, int error, const char *message);
 };
 int history_tail_start(struct history *h, const struct history_tail_options *options,
