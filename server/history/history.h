@@ -96,7 +96,7 @@ void history_append_completion(struct history *h, uint64_t machine, uint64_t wok
 int history_commit(struct history *h, char *err, size_t err_size);
 /* May ops be taken at all (disk reserve, WAL limit)? Cheap; asked before each turn. */
 int history_ready(struct history *h, char *err, size_t err_size);
-/* Checkpoints the WAL when it is long (32 MiB) or nothing was committed for a second,
+/* Checkpoints the WAL when it is long (8 MiB) or nothing was committed for a second,
  * and cuts queries off that keep it from starting again. Between turns, some times a
  * second; blocks for as long as that much takes to write. */
 void history_idle(struct history *h);

@@ -20,7 +20,7 @@
 #include "bench.h"
 #include "history.h"
 
-enum { OPS_COLUMNS = 27, EVENTS_COLUMNS = 8, CHECKPOINT_PAGES = (32 << 20) / 4096 };
+enum { OPS_COLUMNS = 27, EVENTS_COLUMNS = 8, CHECKPOINT_PAGES = (8 << 20) / 4096 };
 
 static char path[256];
 static unsigned events_per_op = 4;
