@@ -57,7 +57,8 @@ struct layout {
 
 	/* The engine's own, at the top of lowmem: [metadata_start, metadata_end), in
 	 * one piece: state block, mem_map (a descriptor for each frame below max_pfn,
-	 * holes too), pageblock types (pageblock_bytes() of frames/zone.h), reserve for loaded states. */
+	 * holes too), pageblock types (pageblock_bytes() of frames/zone.h), reserve for loaded
+	 * states. */
 	pfn_t metadata_start, metadata_end;
 	ref_t state_ref, mem_map_ref, pageblock_ref;
 	pfn_t reserve_start, reserve_end; /* frames for page tables and objects while a
