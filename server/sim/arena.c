@@ -7,12 +7,14 @@
  * it is present or swapped out; mincore() is no substitute, because it calls a page in
  * swap absent. A page that was only read shows as present too: a frame of zeros more.
  */
+#define _GNU_SOURCE /* SEEK_DATA */
 #include "arena.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NONE 0xffffffffu
@@ -40,11 +42,32 @@ bool arena_make(struct arena *a, u64 low_bytes, u64 bytes)
 {
 	*a = (struct arena){.bytes = (size_t)bytes,
 			    .low_end = (pfn_t)(low_bytes >> PAGE_SHIFT),
-			    .end = (pfn_t)(bytes >> PAGE_SHIFT)};
+			    .end = (pfn_t)(bytes >> PAGE_SHIFT),
+			    .file = -1};
 	/* A host of 32 bits cannot hold every machine. */
 	a->base = a->bytes == bytes ? map_sparse(a->bytes) : NULL;
 	a->high_touched = map_sparse(bitmap_bytes(a));
 	if (a->base && a->high_touched)
+		return true;
+	arena_free(a);
+	return false;
+}
+
+static bool map_file(struct arena *a, u64 paddr, u64 bytes, u64 offset)
+{
+	return bytes == 0 || mmap(a->base + paddr, bytes, PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_FIXED, a->file, (off_t)offset) != MAP_FAILED;
+}
+
+bool arena_share(struct arena *a, u64 low_bytes, u64 bytes, int file)
+{
+	u64 below = bytes < ARENA_HOLE_START ? bytes : ARENA_HOLE_START;
+	u64 above = bytes > ARENA_HOLE_END ? bytes - ARENA_HOLE_END : 0;
+
+	if (!arena_make(a, low_bytes, bytes))
+		return false;
+	a->file = file;
+	if (map_file(a, 0, below, 0) && map_file(a, ARENA_HOLE_END, above, ARENA_HOLE_START))
 		return true;
 	arena_free(a);
 	return false;
@@ -119,8 +142,27 @@ static pfn_t next_high(const struct arena *a, pfn_t from)
 	return NONE;
 }
 
+/* A file knows itself where it has pages. */
+static pfn_t next_in_file(const struct arena *a, pfn_t from)
+{
+	u64 at = (u64)from << PAGE_SHIFT, hole = ARENA_HOLE_END - ARENA_HOLE_START;
+	off_t found;
+
+	if (at >= ARENA_HOLE_START)
+		at = at < ARENA_HOLE_END ? ARENA_HOLE_START : at - hole;
+	found = lseek(a->file, (off_t)at, SEEK_DATA);
+	if (found < 0)
+		return NONE;
+	at = (u64)found & ~(u64)(PAGE_SIZE - 1);
+	if (at >= ARENA_HOLE_START)
+		at += hole;
+	return at >> PAGE_SHIFT < a->end ? (pfn_t)(at >> PAGE_SHIFT) : NONE;
+}
+
 pfn_t arena_next(struct arena_cursor *c, pfn_t from)
 {
+	if (c->arena->file >= 0)
+		return next_in_file(c->arena, from);
 	if (from < c->arena->low_end) {
 		pfn_t pfn = next_low(c, from);
 
@@ -148,8 +190,11 @@ void arena_copy(struct arena *to, const struct arena *from)
 u64 arena_resident_bytes(const struct arena *a)
 {
 	struct arena_cursor c;
+	struct stat st;
 	u64 frames = 0;
 
+	if (a->file >= 0)
+		return fstat(a->file, &st) == 0 ? (u64)st.st_blocks * 512 : 0;
 	arena_cursor_open(&c, a);
 	for (pfn_t pfn = arena_next(&c, 0); pfn != NONE; pfn = arena_next(&c, pfn + 1))
 		frames++;

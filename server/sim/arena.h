@@ -16,6 +16,7 @@ struct arena {
 	size_t bytes;
 	pfn_t low_end, end;
 	u64 *high_touched; /* a bit for each frame from low_end on */
+	int file;	   /* RAM that is another's, in this file; -1: it is ours */
 };
 
 /* The answer to "was it touched" for a stretch of lowmem, asked once. */
@@ -29,6 +30,12 @@ struct arena_cursor {
 
 /* False: no memory. */
 bool arena_make(struct arena *a, u64 low_bytes, u64 bytes);
+/* RAM that another writes, in a sparse file laid out as QEMU does it: what lies from
+ * 4 GiB on begins at ARENA_HOLE_START in the file. The file stays the caller's and must
+ * outlive the arena. False: no memory. */
+#define ARENA_HOLE_START 0xc0000000ULL
+#define ARENA_HOLE_END	 0x100000000ULL
+bool arena_share(struct arena *a, u64 low_bytes, u64 bytes, int file);
 void arena_free(struct arena *a);
 
 static inline void arena_mark(struct arena *a, pfn_t pfn)

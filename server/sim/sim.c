@@ -26,8 +26,17 @@ static struct sim *sim_of(struct engine *e)
 
 /* ---- made and ended ---- */
 
+enum { OWN_RAM = -1 };
+
+static bool make_ram(struct arena *a, const struct layout *layout, int ram_file)
+{
+	u64 low = (u64)layout->low_end_pfn << PAGE_SHIFT, all = (u64)layout->max_pfn << PAGE_SHIFT;
+
+	return ram_file == OWN_RAM ? arena_make(a, low, all) : arena_share(a, low, all, ram_file);
+}
+
 static struct sim *make_body(const struct engine_config *config, const struct sim_hooks *hooks,
-			     struct engine_error *why)
+			     int ram_file, struct engine_error *why)
 {
 	struct sim *s = calloc(1, sizeof *s);
 	struct layout layout;
@@ -44,9 +53,7 @@ static struct sim *make_body(const struct engine_config *config, const struct si
 	s->cpu = calloc(layout.cpus, sizeof s->cpu[0]);
 	s->engine.max_events = hooks->max_events ? hooks->max_events : DEFAULT_EVENTS;
 	s->engine.events = calloc(s->engine.max_events, sizeof s->engine.events[0]);
-	if (!arena_make(&s->arena, (u64)layout.low_end_pfn << PAGE_SHIFT,
-			(u64)layout.max_pfn << PAGE_SHIFT) ||
-	    !s->cpu || !s->engine.events) {
+	if (!make_ram(&s->arena, &layout, ram_file) || !s->cpu || !s->engine.events) {
 		snprintf(why->text, sizeof why->text, "no memory for a machine of %u MiB",
 			 layout.max_pfn >> (20 - PAGE_SHIFT));
 		sim_free(s);
@@ -92,7 +99,7 @@ static void call_create(void *arg)
 struct sim *sim_new(const struct engine_config *config, const struct sim_hooks *hooks,
 		    struct engine_error *why)
 {
-	struct create_call call = {.s = make_body(config, hooks, why), .why = why};
+	struct create_call call = {.s = make_body(config, hooks, OWN_RAM, why), .why = why};
 
 	if (!call.s)
 		return NULL;
@@ -107,7 +114,7 @@ struct sim *sim_new(const struct engine_config *config, const struct sim_hooks *
 struct sim *sim_copy(struct sim *from, const struct sim_hooks *hooks)
 {
 	struct engine_error ignored;
-	struct sim *s = from->lost ? NULL : make_body(&from->config, hooks, &ignored);
+	struct sim *s = from->lost ? NULL : make_body(&from->config, hooks, OWN_RAM, &ignored);
 
 	if (!s)
 		return NULL;
@@ -119,6 +126,17 @@ struct sim *sim_copy(struct sim *from, const struct sim_hooks *hooks)
 		return NULL;
 	}
 	return s;
+}
+
+struct sim *sim_view(const struct engine_config *config, int ram_file, struct engine_error *why)
+{
+	struct sim *s = make_body(config, &(struct sim_hooks){0}, ram_file, why);
+
+	if (!s || engine_attach(&s->engine, &s->config))
+		return s;
+	snprintf(why->text, sizeof why->text, "there is no machine in this RAM");
+	sim_free(s);
+	return NULL;
 }
 
 void sim_free(struct sim *s)

@@ -33,6 +33,10 @@ struct sim *sim_new(const struct engine_config *config, const struct sim_hooks *
 /* A copy of the machine as it is now, at a cost proportional to what was touched.
  * The caller has flushed the TLBs (an op does). NULL: no memory. */
 struct sim *sim_copy(struct sim *s, const struct sim_hooks *hooks);
+/* A window on a machine that another executes: check, inspect, digest and resident bytes
+ * alone. `ram_file` (arena.h says how it is laid out) stays the caller's and must outlive
+ * the view. NULL: there is no machine in it, or no memory. */
+struct sim *sim_view(const struct engine_config *config, int ram_file, struct engine_error *why);
 void sim_free(struct sim *s);
 
 struct engine *sim_engine(struct sim *s);
