@@ -49,4 +49,18 @@ static inline void list_remove(struct page *map, struct pfn_list *l, pfn_t pfn)
 	l->nr--;
 }
 
+/* Takes the first frame of a list that is not empty. */
+static inline pfn_t list_pop_head(struct page *map, struct pfn_list *l)
+{
+	pfn_t pfn = l->first, next = map[pfn].next;
+
+	if (next)
+		map[next].prev = 0;
+	else
+		l->last = 0;
+	l->first = next;
+	l->nr--;
+	return pfn;
+}
+
 #endif

@@ -24,7 +24,10 @@
 #include "../ops.h"
 #include "buddy.h"
 #include "pcp.h"
-#include "zone_access.h"
+
+/* What an ordinary request goes through is one straight function: without flags, and
+ * with a request that is nowhere in memory, most of the rules fold away. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 enum {
 	GFP_ZONE_MASK = 0xf,
@@ -50,7 +53,6 @@ struct request {
 	u32 zones; /* a bit for each zone it may use */
 	u32 mark;  /* MARK_* */
 	u32 flags; /* enum alloc_flags */
-	u32 got;   /* the zone that served */
 };
 
 /* By __GFP_DMA (1), __GFP_HIGHMEM (2), DMA32 (4, no such zone here), __GFP_MOVABLE
@@ -89,9 +91,9 @@ bool page_gfp_valid(u32 gfp)
 
 /* Is there more than the mark, with what this request may use of what it keeps, and
  * a block large enough? */
-static bool above_mark(const struct zone *z, const struct request *r, u32 mark)
+static ALWAYS_INLINE bool above_mark(const struct zone *z, const struct request *r, u32 mark)
 {
-	s64 free = (z->free > 0 ? z->free : 0) - (s64)(pages_of_order(r->order) - 1);
+	s64 free = z->free - (s64)(pages_of_order(r->order) - 1);
 
 	/* HIGHATOMIC pages are counted as if all were free: that may be too many, and
 	 * saves a search. */
@@ -107,7 +109,7 @@ static bool above_mark(const struct zone *z, const struct request *r, u32 mark)
 	return !r->order || buddy_has(z, r->order, r->flags & ALLOC_HIGHATOMIC);
 }
 
-static bool may_serve(const struct zone *z, const struct request *r)
+static ALWAYS_INLINE bool may_serve(const struct zone *z, const struct request *r)
 {
 	if (above_mark(z, r, z->mark[r->mark] + z->boost))
 		return true;
@@ -118,7 +120,7 @@ static bool may_serve(const struct zone *z, const struct request *r)
 
 /* ---- one zone, one sweep ---- */
 
-static pfn_t take_from_buddy(struct engine *e, u32 zone, const struct request *r)
+static ALWAYS_INLINE pfn_t take_from_buddy(struct engine *e, u32 zone, const struct request *r)
 {
 	pfn_t pfn = 0;
 
@@ -134,7 +136,7 @@ static pfn_t take_from_buddy(struct engine *e, u32 zone, const struct request *r
 	return pfn;
 }
 
-static pfn_t take(struct engine *e, u32 zone, const struct request *r)
+static ALWAYS_INLINE pfn_t take(struct engine *e, u32 zone, const struct request *r)
 {
 	pfn_t pfn = 0;
 
@@ -161,29 +163,29 @@ static u32 highest(u32 zones)
 	return 31 - (u32)__builtin_clz(zones);
 }
 
-/* A zone without any frames is not on the zonelist, so that passing it over is no
- * fallback. */
-static __attribute__((noinline)) void tell_fallback(struct engine *e, const struct request *r,
-						    u32 wanted, pfn_t pfn)
+static ALWAYS_INLINE pfn_t try_zone(struct engine *e, u32 zone, const struct request *r)
 {
-	event_zone_fallback(e, wanted, r->got, why_not(zone_at(e, wanted), r), pfn, r->order);
+	if (!may_serve(zone_at(e, zone), r) && !(r->flags & ALLOC_NO_MARKS))
+		return 0;
+	return take(e, zone, r);
 }
 
-static pfn_t sweep(struct engine *e, struct request *r)
+/* Tries these zones, from the highest down. */
+static pfn_t sweep(struct engine *e, const struct request *r, u32 zones)
 {
-	for (u32 left = r->zones; left; left &= ~(1u << r->got)) {
-		pfn_t pfn;
+	for (; zones; zones &= ~(1u << highest(zones))) {
+		u32 zone = highest(zones), wanted = highest(r->zones);
+		pfn_t pfn = try_zone(e, zone, r);
 
-		r->got = highest(left);
-		if (!may_serve(zone_at(e, r->got), r) && !(r->flags & ALLOC_NO_MARKS))
-			continue;
-		pfn = take(e, r->got, r);
 		if (!pfn)
 			continue;
 		if (r->flags & ALLOC_HIGHATOMIC)
-			buddy_reserve_highatomic(e, r->got, pfn);
-		if (left != r->zones)
-			tell_fallback(e, r, highest(r->zones), pfn);
+			buddy_reserve_highatomic(e, zone, pfn);
+		/* A zone without any frames is not on the zonelist, so that passing it
+		 * over is no fallback. */
+		if (zone != wanted)
+			event_zone_fallback(e, wanted, zone, why_not(zone_at(e, wanted), r), pfn,
+					    r->order);
 		return pfn;
 	}
 	return 0;
@@ -203,35 +205,39 @@ static u32 slow_flags(u32 gfp, u32 order)
 	return flags;
 }
 
-static __attribute__((noinline)) pfn_t take_slowly(struct engine *e, struct request *r)
+/* What the highest zone did not serve above LOW. The request is a copy, so that the
+ * caller's may stay in registers. */
+static __attribute__((noinline)) pfn_t take_slowly(struct engine *e, struct request r)
 {
-	pfn_t pfn;
+	pfn_t pfn = sweep(e, &r, r.zones & ~(1u << highest(r.zones)));
 
-	r->mark = MARK_MIN;
-	r->flags = slow_flags(r->gfp, r->order);
-	pfn = sweep(e, r);
+	if (pfn)
+		return pfn;
+	r.mark = MARK_MIN;
+	r.flags = slow_flags(r.gfp, r.order);
+	pfn = sweep(e, &r, r.zones);
 	if (pfn)
 		return pfn;
 	/* Linux sweeps a second time even where nothing has changed in between; a
 	 * failed attempt lowers free_factor, so this is to be seen. */
-	if (r->gfp & __GFP_MEMALLOC && !(r->gfp & __GFP_NOMEMALLOC))
-		r->flags = ALLOC_NO_MARKS;
-	pfn = sweep(e, r);
-	if (!pfn && r->gfp & __GFP_NOFAIL) {
-		r->flags = ALLOC_NO_MARKS;
-		pfn = sweep(e, r);
+	if (r.gfp & __GFP_MEMALLOC && !(r.gfp & __GFP_NOMEMALLOC))
+		r.flags = ALLOC_NO_MARKS;
+	pfn = sweep(e, &r, r.zones);
+	if (!pfn && r.gfp & __GFP_NOFAIL) {
+		r.flags = ALLOC_NO_MARKS;
+		pfn = sweep(e, &r, r.zones);
 	}
 	return pfn;
 }
 
-static void tell_failure(struct engine *e, const struct request *r)
+static __attribute__((noinline)) void tell_failure(struct engine *e, u32 gfp, u32 order)
 {
 	u32 free[NR_ZONES];
 
 	for (u32 i = 0; i < NR_ZONES; i++)
 		free[i] = zone_free_pages(e, i);
-	event_alloc_failed(e, r->gfp, r->order, free[ZONE_DMA], free[ZONE_NORMAL],
-			   free[ZONE_HIGHMEM], free[ZONE_MOVABLE]);
+	event_alloc_failed(e, gfp, order, free[ZONE_DMA], free[ZONE_NORMAL], free[ZONE_HIGHMEM],
+			   free[ZONE_MOVABLE]);
 }
 
 static void clear_pages(struct engine *e, pfn_t pfn, u32 pages)
@@ -257,7 +263,8 @@ static void poison_pages(struct engine *e, pfn_t pfn, u32 pages)
 /* The user_fallback policy binds pages for user space. Their gfps are those with
  * __GFP_HARDWALL (GFP_USER, GFP_HIGHUSER, GFP_HIGHUSER_MOVABLE), whether a fault
  * asks or an AllocPages of that kind. */
-static bool make_request(const struct frames_state *f, u32 gfp, u32 order, struct request *r)
+static ALWAYS_INLINE bool make_request(const struct frames_state *f, u32 gfp, u32 order,
+				       struct request *r)
 {
 	u32 class = class_of_gfp[gfp & GFP_ZONE_MASK];
 
@@ -279,15 +286,21 @@ pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
 {
 	struct request r;
 	struct page *p;
-	pfn_t pfn;
+	pfn_t pfn = 0;
+	u32 zone = 0;
 
 	if (!make_request(&e->st->frames, gfp, order, &r))
 		return 0;
-	pfn = sweep(e, &r);
-	if (!pfn)
-		pfn = take_slowly(e, &r);
+	if (r.zones) {
+		zone = highest(r.zones);
+		pfn = try_zone(e, zone, &r);
+		if (!pfn) {
+			pfn = take_slowly(e, r);
+			zone = frame_zone(e, pfn);
+		}
+	}
 	if (!pfn) {
-		tell_failure(e, &r);
+		tell_failure(e, gfp, order);
 		return 0;
 	}
 	p = &e->mem_map[pfn];
@@ -296,7 +309,7 @@ pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
 	p->owner = e->op_owner;
 	p->op = e->op_no;
 	p->ref = 0;
-	event_alloc(e, pfn, order, gfp, r.got, pageblock_type(e, r.got, pfn));
+	event_alloc(e, pfn, order, gfp, zone, pageblock_type(e, zone, pfn));
 	if (gfp & __GFP_ZERO)
 		clear_pages(e, pfn, pages_of_order(order));
 	return pfn;
@@ -448,12 +461,13 @@ void page_free(struct engine *e, pfn_t pfn, u32 order)
 	struct page *p = &e->mem_map[pfn];
 	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
 
-	ENGINE_ASSERT(e, (p->flags & ~(u32)PAGE_STATE_MASK) == page_head_flags(0, order, 0));
-	ENGINE_ASSERT(e, page_state(p) > FRAME_PCP && !p->ref);
+	/* Allocated, whatever for, and of this order. */
+	ENGINE_ASSERT(e, p->flags - page_head_flags(FRAME_PCP + 1, order, 0) <=
+			     PAGE_STATE_MASK - (FRAME_PCP + 1));
+	ENGINE_ASSERT(e, !p->ref);
 	event_free(e, pfn, order, zone, type);
 	if (e->st->frames.poison_free == TOGGLE_ON)
 		poison_pages(e, pfn, pages_of_order(order));
-	p->flags = 0;
 	if (pcp_has_order(&e->st->layout, order)) {
 		pcp_free(e, zone, pfn, order, type);
 		return;

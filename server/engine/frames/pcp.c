@@ -16,19 +16,12 @@
 #include "../event.h"
 #include "../ops.h"
 #include "buddy.h"
-#include "list.h"
-#include "zone_access.h"
 
-static u32 list_of(u32 order, u32 type)
+void pcp_refill(struct engine *e, u32 zone, u32 order, u32 type)
 {
-	return order <= PCP_MAX_ORDER ? order * NR_PCP_TYPES + type
-				      : PCP_LIST_LARGE + (type == MIGRATE_MOVABLE);
-}
-
-static void refill(struct engine *e, u32 zone, struct pcp *pcp, u32 order, u32 type)
-{
-	struct zone *z = &e->st->frames.zone[zone];
-	u32 list = list_of(order, type), blocks = z->pcp_batch, taken = 0;
+	struct zone *z = zone_at(e, zone);
+	struct pcp *pcp = &z->pcp[e->op_cpu];
+	u32 list = pcp_list_of(order, type), blocks = z->pcp_batch, taken = 0;
 
 	/* A batch of 1 marks a zone too small to keep much. */
 	if (blocks > 1)
@@ -46,24 +39,6 @@ static void refill(struct engine *e, u32 zone, struct pcp *pcp, u32 order, u32 t
 	pcp->count += taken << order;
 	zone_add_free(e, zone, -(s32)(taken << order));
 	event_pcp_refill(e, zone, e->op_cpu, list, taken << order);
-}
-
-pfn_t pcp_take(struct engine *e, u32 zone, u32 order, u32 type)
-{
-	struct pcp *pcp = &e->st->frames.zone[zone].pcp[e->op_cpu];
-	struct pfn_list *list = &pcp->list[list_of(order, type)];
-	pfn_t pfn;
-
-	/* Whoever allocates will not overflow soon. */
-	pcp->free_factor >>= 1;
-	if (!list->first)
-		refill(e, zone, pcp, order, type);
-	pfn = list->first;
-	if (!pfn)
-		return 0;
-	list_remove(e->mem_map, list, pfn);
-	pcp->count -= pages_of_order(order);
-	return pfn;
 }
 
 /* Gives blocks back until at least `pages` have gone, beginning with list `first`
@@ -111,15 +86,11 @@ static u32 overflow_pages(const struct zone *z, struct pcp *pcp)
 	return pages < most ? pages : most;
 }
 
-void pcp_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type)
+void pcp_shrink(struct engine *e, u32 zone, u32 list, u32 order)
 {
-	struct zone *z = &e->st->frames.zone[zone];
+	struct zone *z = zone_at(e, zone);
 	struct pcp *pcp = &z->pcp[e->op_cpu];
-	u32 list = list_of(order, type < NR_PCP_TYPES ? type : MIGRATE_MOVABLE);
 
-	e->mem_map[pfn].flags = page_head_flags(FRAME_PCP, order, type);
-	list_push_head(e->mem_map, &pcp->list[list], pfn);
-	pcp->count += pages_of_order(order);
 	/* Blocks of orders 1 to 3 fragment what they lie in: where frees follow each
 	 * other, everything goes back. */
 	if (pcp->free_factor && order && order <= PCP_MAX_ORDER)

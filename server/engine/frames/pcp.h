@@ -8,7 +8,8 @@
 #ifndef ENGINE_PCP_H
 #define ENGINE_PCP_H
 
-#include "zone.h"
+#include "list.h"
+#include "zone_access.h"
 
 /* free_factor stops here: Linux's PCP_BATCH_SCALE_MAX. */
 enum { PCP_FREE_FACTOR_MOST = 5 };
@@ -25,11 +26,53 @@ static inline u32 pcp_list_order(const struct layout *l, u32 list)
 	return list < PCP_LIST_LARGE ? list / NR_PCP_TYPES : l->pageblock_order;
 }
 
-/* Takes a block, refilling the list from the buddy when it is empty. 0: none. */
-pfn_t pcp_take(struct engine *e, u32 zone, u32 order, u32 type);
+/* The list of an order that has one; type is one of the NR_PCP_TYPES. */
+static inline u32 pcp_list_of(u32 order, u32 type)
+{
+	return order <= PCP_MAX_ORDER ? order * NR_PCP_TYPES + type
+				      : PCP_LIST_LARGE + (type == MIGRATE_MOVABLE);
+}
 
-/* Gives a block back; when the lists overflow, the oldest go to the buddy. */
-void pcp_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type);
+/* Brings blocks from the buddy to the executing CPU's list, as many as there are of a
+ * batch. */
+void pcp_refill(struct engine *e, u32 zone, u32 order, u32 type);
+
+/* The executing CPU's lists hold too much since `list` got a block of this order: the
+ * oldest go back to the buddy. */
+void pcp_shrink(struct engine *e, u32 zone, u32 list, u32 order);
+
+/* Takes a block, refilling the list from the buddy when it is empty. 0: none. */
+static inline pfn_t pcp_take(struct engine *e, u32 zone, u32 order, u32 type)
+{
+	struct pcp *pcp = &zone_at(e, zone)->pcp[e->op_cpu];
+	struct pfn_list *list = &pcp->list[pcp_list_of(order, type)];
+
+	/* Whoever allocates will not overflow soon. */
+	pcp->free_factor >>= 1;
+	if (!list->first) {
+		pcp_refill(e, zone, order, type);
+		if (!list->first)
+			return 0;
+	}
+	pfn_t pfn = list_pop_head(e->mem_map, list);
+
+	pcp->count -= pages_of_order(order);
+	return pfn;
+}
+
+/* Gives a block back. */
+static inline void pcp_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type)
+{
+	struct zone *z = zone_at(e, zone);
+	struct pcp *pcp = &z->pcp[e->op_cpu];
+	u32 list = pcp_list_of(order, type < NR_PCP_TYPES ? type : MIGRATE_MOVABLE);
+
+	e->mem_map[pfn].flags = page_head_flags(FRAME_PCP, order, type);
+	list_push_head(e->mem_map, &pcp->list[list], pfn);
+	pcp->count += pages_of_order(order);
+	if (pcp->count >= z->pcp_high || (order && pcp->free_factor))
+		pcp_shrink(e, zone, list, order);
+}
 
 /* Gives all of a CPU's lists of a zone back to the buddy. Returns the pages. */
 u32 pcp_drain(struct engine *e, u32 zone, u32 cpu);

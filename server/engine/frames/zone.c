@@ -70,18 +70,12 @@ void zone_check_marks(struct engine *e, u32 zone)
 		event_watermark(e, zone, mark, false, free);
 }
 
-void zone_add_free(struct engine *e, u32 zone, s32 pages)
+void zone_fold_diff(struct engine *e, u32 zone, s32 *diff)
 {
 	struct zone *z = &e->st->frames.zone[zone];
-	s32 *diff = &z->pcp[e->op_cpu].free_diff;
-	s32 sum = *diff + pages;
 
-	if ((u32)(sum < 0 ? -sum : sum) <= z->stat_threshold) {
-		*diff = sum;
-		return;
-	}
+	z->free += *diff;
 	*diff = 0;
-	z->free += sum;
 	if ((u32)z->free - (u32)z->band_low >= z->band_size)
 		zone_check_marks(e, zone);
 }

@@ -128,9 +128,9 @@ pfn_t frontier_range_end(const struct zone *z, pfn_t pfn);
 /* The frontier's blocks in list order: block number i, below frontier.blocks. */
 pfn_t frontier_block(const struct zone *z, u32 i);
 
-/* Adds to a zone's count of free pages, through this CPU's difference as Linux
- * does, so that the marks see the count late by up to stat_threshold. */
-void zone_add_free(struct engine *e, u32 zone, s32 pages);
+/* A CPU's difference has become too large: adds it to the zone's count and starts
+ * again. zone_add_free() (zone_access.h) decides that. */
+void zone_fold_diff(struct engine *e, u32 zone, s32 *diff);
 
 /* Looks whether free pages or marks have moved past each other, and says so. */
 void zone_check_marks(struct engine *e, u32 zone);

@@ -40,4 +40,16 @@ static inline void pageblock_set_type(struct engine *e, u32 zone, pfn_t pfn, u32
 	*pageblock_entry(e, zone, pfn) = (u8)(type ^ MIGRATE_MOVABLE);
 }
 
+/* Adds to a zone's count of free pages, through this CPU's difference as Linux
+ * does, so that the marks see the count late by up to stat_threshold. */
+static inline void zone_add_free(struct engine *e, u32 zone, s32 pages)
+{
+	struct zone *z = zone_at(e, zone);
+	s32 *diff = &z->pcp[e->op_cpu].free_diff;
+
+	*diff += pages;
+	if ((u32)(*diff < 0 ? -*diff : *diff) > z->stat_threshold)
+		zone_fold_diff(e, zone, diff);
+}
+
 #endif
