@@ -57,6 +57,12 @@ static const struct word words[] = {
      {0},
      "FILE",
      "what TCP clients must present; readable by its owner alone"},
+    {"kernel-image",
+     TEXT,
+     AT(kernel_image),
+     {0},
+     "FILE",
+     "what machines of --backend kernel boot; default zoned-kernel.elf beside the daemon"},
     {"insecure-no-auth", SWITCH, AT(no_auth), {0}, NULL, "TCP without a token"},
     {"max-machines", NUMBER, AT(max_machines), {0}, "N", "machines hosted at most; default 1024"},
     {"max-memory",
@@ -405,6 +411,7 @@ void config_free(struct config *c)
 		free(c->listen[i]);
 	free(c->history);
 	free(c->token_file);
+	free(c->kernel_image);
 	*c = (struct config){0};
 }
 

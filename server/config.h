@@ -27,6 +27,7 @@ struct config {
 	unsigned nr_listen;
 	char *history;
 	char *token_file;
+	char *kernel_image; /* NULL: beside the daemon */
 	bool no_auth;
 	bool sync_full;
 	bool log_json;

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "backend_kernel.h"
 #include "config.h"
 #include "log.h"
 #include "rpc.h"
@@ -115,6 +116,10 @@ static int open_history(struct daemon *d)
 
 static int open_turn(struct daemon *d)
 {
+	struct backend_kernel_options guests = {
+	    .loop = &d->loop,
+	    .image = d->config.kernel_image,
+	};
 	struct turn_options options = {
 	    .loop = &d->loop,
 	    .history = d->history,
@@ -126,6 +131,7 @@ static int open_turn(struct daemon *d)
 	    .user = d,
 	};
 
+	backend_kernel_configure(&guests);
 	d->turn = turn_new(&options);
 	if (!d->turn)
 		return EXIT_FAILED;

@@ -1,11 +1,11 @@
 /*
  * backend.h - the seam between a machine and what executes its ops.
  *
- * A back end holds one op at a time. submit() hands it over and never waits;
- * collect() says how far it is. The simulation executes inside collect(), slice by
- * slice; a back end in another process answers WAITING and calls hooks->ready when
- * the result has arrived. Events and completions of the op come through the hooks
- * or by take_events(), always before DONE.
+ * A back end holds up to `window` ops and executes them in order. submit() hands one
+ * over and never waits; collect() says how far the oldest is. The simulation executes inside
+ * collect(), slice by slice; a back end in another process answers WAITING and calls hooks->ready
+ * when the result has arrived. Events and completions of the op come through the hooks or by
+ * take_events(), always before DONE.
  */
 #ifndef MACHINE_BACKEND_H
 #define MACHINE_BACKEND_H
@@ -23,7 +23,7 @@ struct backend_hooks {
 	void *user;
 	void (*events)(void *user, const struct engine_event *events, u32 nr);
 	void (*complete)(void *user, const struct engine_completion *c);
-	void (*ready)(void *user);
+	void (*ready)(void *user); /* a result has come, or the back end was lost */
 };
 
 struct backend;
@@ -31,6 +31,7 @@ struct backend;
 struct backend_type {
 	u32 number;	  /* BACKEND_* of the contract */
 	const char *name; /* in the history */
+	u32 window;	  /* ops that it holds at once */
 	/* A machine in its own RAM, booted. NULL with `why`. */
 	struct backend *(*create)(const struct engine_config *config,
 				  const struct backend_hooks *hooks, struct engine_error *why);
@@ -42,6 +43,8 @@ struct backend_type {
 	enum backend_status (*collect)(struct backend *b);
 	/* Events since the last call, not given to hooks->events. */
 	const struct engine_event *(*take_events)(struct backend *b, u32 *ret_nr);
+	/* It cannot be looked into yet; hooks->ready will be called. NULL: it always can. */
+	bool (*is_busy)(const struct backend *b);
 	/* engine_check(), engine_inspect() and engine_digest(), while no op is under way. A
 	 * broken invariant met inside: the reason, or STATUS_LOST, and lost_reason(). */
 	const char *(*check)(struct backend *b, struct engine_error *why);

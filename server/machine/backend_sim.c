@@ -121,6 +121,7 @@ static const char *sim_backend_lost_reason(const struct backend *b)
 const struct backend_type backend_sim = {
     .number = BACKEND_SIM,
     .name = "sim",
+    .window = 1,
     .create = sim_backend_create,
     .copy = sim_backend_copy,
     .free = sim_backend_free,

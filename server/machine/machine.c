@@ -8,7 +8,8 @@
  *   QUEUED -> ENDED                                 refused, given up, machine gone
  *
  * Invariants:
- *  1. One op at a time is with the back end (`running`).
+ *  1. The ops that are with the back end are `running`, oldest first, and no more than
+ *     it holds. Behind an op on which the daemon has the last word there is none.
  *  2. `parked` holds exactly the ops that the engine has asleep, in order of number;
  *     an entry's request is who waits for it, if anyone still does.
  *  3. A parked op whose waiter is gone has a Withdraw in the queue, or one that is
@@ -96,7 +97,11 @@ static void hook_complete(void *user, const struct engine_completion *c)
 static void hook_ready(void *user)
 {
 	struct machine *m = user;
+	const char *reason = m->backend ? m->type->lost_reason(m->backend) : NULL;
 
+	/* With ops under way it is they that find out. */
+	if (reason && !m->running && m->state != MACHINE_LOST)
+		machine_lose(m, false, reason);
 	machine_ready(m);
 	m->ms->hooks.ready(m->ms->hooks.user);
 }
@@ -129,6 +134,8 @@ bool machine_has_work(const struct machine *m)
 {
 	if (m->running)
 		return true;
+	if (m->is_paused)
+		return false;
 	if (m->state == MACHINE_RECOVERING)
 		return m->replay_head != NULL;
 	return m->lanes.queued != 0;
@@ -267,6 +274,15 @@ void machine_release_parked(struct machine *m, enum machine_error error, const c
 
 /* ---- executing ---- */
 
+static struct machine_request *take_running(struct machine *m)
+{
+	struct machine_request *r = m->running;
+
+	m->running = r->next;
+	m->nr_running--;
+	return r;
+}
+
 static void fill_result(struct machine_request *r, const struct engine_completion *c)
 {
 	r->result.status = c->status;
@@ -305,11 +321,10 @@ bool machine_decides(uint32_t code)
 static void op_done(struct machine *m)
 {
 	struct machines_hooks *hooks = &m->ms->hooks;
-	struct machine_request *r = m->running;
+	struct machine_request *r = take_running(m);
 	const struct engine_event *events;
 	uint32_t nr_events;
 
-	m->running = NULL;
 	m->ops = r->result.op;
 	if (r->op.code == OP_BOOT && r->result.status == STATUS_OK)
 		m->booted = true;
@@ -336,23 +351,17 @@ static void op_done(struct machine *m)
 		withdraw(m, r->result.op);
 }
 
-/* The running op met a broken invariant. It is recorded LOST under the number that
- * it would have had, with the events that led there; replay skips it. */
-static void op_lost(struct machine *m)
+/* One op that was with a back end when that was lost, under the number that it would
+ * have had. Nothing of it is in effect, and replay skips it. */
+static void record_lost(struct machine *m, struct machine_request *r,
+			const struct engine_event *events, uint32_t nr_events)
 {
 	struct machines_hooks *hooks = &m->ms->hooks;
-	struct machine_request *r = m->running;
-	const struct engine_event *events;
-	uint32_t nr_events;
 
-	m->running = NULL;
-	m->nr_completions = 0;
-	events = gather_events(m, &nr_events);
 	r->result.op = m->ops + 1;
 	r->result.status = STATUS_LOST;
 	r->result.data_len = 0;
 	memset(r->result.values, 0, sizeof r->result.values);
-	machine_lose(m, false, m->type->lost_reason(m->backend));
 	if (r->replayed) {
 		r->state = REQUEST_ENDED;
 		hooks->replayed(hooks->user, m, r);
@@ -362,6 +371,29 @@ static void op_lost(struct machine *m)
 	machine_touch(m);
 	hooks->executed(hooks->user, m, r, events, nr_events);
 	machine_end_request(r, MACHINE_OK, NULL);
+}
+
+/* The back end met a broken invariant or is gone. The oldest op has the events that led
+ * there. */
+static void ops_lost(struct machine *m)
+{
+	struct machine_request *r = m->running, *next;
+	const struct engine_event *events;
+	uint32_t nr_events;
+
+	m->running = m->running_last = NULL;
+	m->nr_running = 0;
+	m->nr_completions = 0;
+	events = gather_events(m, &nr_events);
+	machine_lose(m, false, m->type->lost_reason(m->backend));
+	for (; r; r = next) {
+		next = r->next;
+		record_lost(m, r, events, nr_events);
+		nr_events = 0;
+		/* Recovery has heard enough, and may have reused its requests. */
+		if (r->replayed)
+			break;
+	}
 }
 
 static struct machine_request *take_replay(struct machine *m)
@@ -413,6 +445,28 @@ static struct machine_request *take_up(struct machine *m, uint64_t now_ns)
 	return r;
 }
 
+/* Hands over as many ops as the back end holds, none behind one that the daemon
+ * decides, and none while somebody waits to look into the machine. */
+static void submit_ops(struct machine *m, uint64_t now_ns)
+{
+	struct machine_request *r;
+
+	while (m->nr_running < m->type->window && !m->is_paused &&
+	       !(m->running && machine_decides(m->running_last->op.code)) &&
+	       (r = take_up(m, now_ns))) {
+		r->state = REQUEST_RUNNING;
+		r->result.data = m->data;
+		r->next = NULL;
+		if (m->running)
+			m->running_last->next = r;
+		else
+			m->running = r;
+		m->running_last = r;
+		m->nr_running++;
+		m->type->submit(m->backend, &r->op, &r->result);
+	}
+}
+
 bool machine_run(struct machine *m, unsigned max_ops, unsigned *ret_ops)
 {
 	uint64_t now_ns = uv_hrtime();
@@ -422,17 +476,10 @@ bool machine_run(struct machine *m, unsigned max_ops, unsigned *ret_ops)
 	while (*ret_ops < max_ops) {
 		enum backend_status status;
 
+		submit_ops(m, now_ns);
 		if (!m->running) {
-			struct machine_request *r = take_up(m, now_ns);
-
-			if (!r) {
-				more = false;
-				break;
-			}
-			r->state = REQUEST_RUNNING;
-			r->result.data = m->data;
-			m->running = r;
-			m->type->submit(m->backend, &r->op, &r->result);
+			more = false;
+			break;
 		}
 		status = m->type->collect(m->backend);
 		if (status == BACKEND_MORE)
@@ -443,7 +490,7 @@ bool machine_run(struct machine *m, unsigned max_ops, unsigned *ret_ops)
 		}
 		++*ret_ops;
 		if (status == BACKEND_LOST) {
-			op_lost(m);
+			ops_lost(m);
 			more = false;
 			break;
 		}
@@ -539,8 +586,8 @@ bool machine_fence(struct machine *m, uint64_t token, uint64_t sequence)
 	struct token_search s = {token, sequence, false};
 	struct fence *f = &m->ms->fences[token % FENCES];
 
-	if (m->running)
-		match_token(&s, m->running);
+	for (struct machine_request *r = m->running; r; r = r->next)
+		match_token(&s, r);
 	lanes_each(&m->lanes, match_token, &s);
 	if (s.found)
 		return true;
@@ -564,9 +611,12 @@ void machine_lose(struct machine *m, bool sane, const char *reason)
 
 void machine_drop_running(struct machine *m, enum machine_error error)
 {
-	if (m->running && !m->running->replayed)
-		machine_end_request(m->running, error, NULL);
-	m->running = NULL;
+	while (m->running) {
+		struct machine_request *r = take_running(m);
+
+		if (!r->replayed)
+			machine_end_request(r, error, NULL);
+	}
 	while (take_replay(m))
 		;
 }
@@ -660,6 +710,7 @@ void machine_recovered(struct machine *m)
 void machine_free(struct machine *m)
 {
 	machine_unready(m);
+	m->ms->nr_paused -= m->is_paused;
 	if (m->backend)
 		m->type->free(m->backend);
 	m->backend = NULL;
@@ -679,7 +730,7 @@ static bool is_out_of_reach(const struct machine *m)
 	return !m->backend || (m->state == MACHINE_LOST && !m->sane);
 }
 
-enum machine_error machine_may_look(const struct machine *m)
+enum machine_error machine_may_look(struct machine *m)
 {
 	if (m->ending)
 		return MACHINE_E_GONE;
@@ -687,7 +738,15 @@ enum machine_error machine_may_look(const struct machine *m)
 		return MACHINE_E_RECOVERING;
 	if (is_out_of_reach(m))
 		return MACHINE_E_IS_LOST;
-	return m->running ? MACHINE_E_BUSY : MACHINE_OK;
+	if (m->type->is_busy && m->type->is_busy(m->backend))
+		return MACHINE_E_BUSY;
+	if (!m->running)
+		return MACHINE_OK;
+	/* A back end that holds many ops would never be found without one. */
+	if (!m->is_paused)
+		m->ms->nr_paused++;
+	m->is_paused = true;
+	return MACHINE_E_BUSY;
 }
 
 /* Looking can find what an op would have run into. */

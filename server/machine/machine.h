@@ -188,8 +188,9 @@ const char *machine_reason(const struct machine *m); /* of LOST; else "" */
 int64_t machine_created_ns(const struct machine *m);
 void machine_set_created_ns(struct machine *m, int64_t time_ns);
 
-/* May it be looked into now? Between turns, with no op half done. */
-enum machine_error machine_may_look(const struct machine *m);
+/* May it be looked into now? Between turns, with no op half done. BUSY: ask again after
+ * the next turn; until then it takes up no op. */
+enum machine_error machine_may_look(struct machine *m);
 /* Of a machine that may: engine_check(), engine_inspect() and the digest. If the engine
  * meets a broken invariant on the way, the machine is LOST. */
 const char *machine_check(struct machine *m, struct engine_error *why);

@@ -84,8 +84,10 @@ struct machine {
 
 	struct lanes lanes;
 	struct machine_request *replay_head, *replay_tail;
-	struct machine_request *running;
-	uint8_t *data; /* ENGINE_MAX_DATA bytes for the running op's result */
+	struct machine_request *running, *running_last; /* with the back end */
+	uint32_t nr_running;
+	bool is_paused; /* takes no op up: somebody wants to look into it */
+	uint8_t *data;	/* ENGINE_MAX_DATA bytes for the oldest running op's result */
 
 	/* Of the running op. */
 	struct engine_event *events; /* what did not fit the back end's buffer */
@@ -117,6 +119,7 @@ struct machines {
 	uint64_t generation;
 	uint64_t resident; /* of the process */
 	unsigned nr;
+	unsigned nr_paused;
 	struct machine *all;
 	struct machine *ready; /* ring; the next one to run */
 	struct machine *touched;

@@ -9,6 +9,7 @@
  *  3. The ready ring holds exactly the machines that have something to do now; it
  *     is walked RUN_QUANTUM ops a visit.
  */
+#include "backend_kernel.h"
 #include "machine_priv.h"
 
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 
 enum { RUN_QUANTUM = 64 };
 
-static const struct backend_type *const backend_types[] = {&backend_sim};
+static const struct backend_type *const backend_types[] = {&backend_sim, &backend_kernel};
 enum { NR_BACKEND_TYPES = sizeof backend_types / sizeof backend_types[0] };
 
 struct machines *machines_new(const struct machines_limits *limits,
@@ -340,8 +341,22 @@ enum machine_error machines_restore(struct machines *ms, uint64_t id, const char
 
 /* ---- running ---- */
 
+/* A machine that was paused and had no op half done when the last turn ended has been
+ * looked into by those who waited for that. */
+static void end_pauses(struct machines *ms)
+{
+	for (struct machine *m = ms->all; m && ms->nr_paused; m = m->all_next) {
+		if (!m->is_paused || m->running)
+			continue;
+		m->is_paused = false;
+		ms->nr_paused--;
+		machine_ready(m);
+	}
+}
+
 bool machines_run(struct machines *ms, unsigned max_ops, uint64_t deadline_ns)
 {
+	end_pauses(ms);
 	while (ms->ready && max_ops && uv_hrtime() < deadline_ns) {
 		struct machine *m = ms->ready;
 		unsigned quantum = max_ops < RUN_QUANTUM ? max_ops : RUN_QUANTUM, done;
@@ -358,7 +373,7 @@ bool machines_run(struct machines *ms, unsigned max_ops, uint64_t deadline_ns)
 
 bool machines_have_work(const struct machines *ms)
 {
-	return ms->ready != NULL;
+	return ms->ready || ms->nr_paused;
 }
 
 void machines_refuse_queued(struct machines *ms, enum machine_error error, const char *why)
