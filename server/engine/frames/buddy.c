@@ -87,33 +87,37 @@ bool buddy_has(const struct zone *z, u32 order, bool highatomic)
 /* Gives the upper halves back until the block has the wanted order. */
 static void split(struct engine *e, u32 zone, pfn_t pfn, u32 from, u32 to, u32 type)
 {
+	struct zone *z = zone_at(e, zone);
+
 	for (u32 order = from; order-- > to;)
-		link_head(e, zone_at(e, zone), pfn + pages_of_order(order), order, type);
+		link_head(e, z, pfn + pages_of_order(order), order, type);
 	event_split(e, pfn, from, to, zone, type);
 }
 
-pfn_t buddy_take_exact(struct engine *e, u32 zone, u32 order, u32 type)
+static inline pfn_t take_exact(struct engine *e, u32 zone, u32 order, u32 type)
 {
 	struct zone *z = zone_at(e, zone);
-	u32 from;
+	u32 from = order;
 	pfn_t pfn;
 
-	for (from = order; from <= MAX_ORDER; from++) {
-		pfn = z->free_list[from][type].first;
-		if (pfn) {
-			unlink_block(e, z, pfn);
-			break;
-		}
-	}
-	if (from > MAX_ORDER) {
+	while (from < MAX_ORDER && !z->free_list[from][type].first)
+		from++;
+	if (z->free_list[from][type].first) {
+		pfn = list_pop_head(e->mem_map, &z->free_list[from][type]);
+		e->mem_map[pfn].flags = 0;
+	} else {
 		pfn = type == MIGRATE_MOVABLE ? frontier_take(z) : 0;
 		if (!pfn)
 			return 0;
-		from = MAX_ORDER;
 	}
 	if (from > order)
 		split(e, zone, pfn, from, order, type);
 	return pfn;
+}
+
+pfn_t buddy_take_exact(struct engine *e, u32 zone, u32 order, u32 type)
+{
+	return take_exact(e, zone, order, type);
 }
 
 /* ---- falling back ---- */
@@ -280,7 +284,7 @@ static bool fall_back(struct engine *e, u32 zone, u32 order, u32 type)
 
 pfn_t buddy_take(struct engine *e, u32 zone, u32 order, u32 type)
 {
-	pfn_t pfn = buddy_take_exact(e, zone, order, type);
+	pfn_t pfn = take_exact(e, zone, order, type);
 
 	if (!pfn && fall_back(e, zone, order, type))
 		pfn = buddy_take_exact(e, zone, order, type);
