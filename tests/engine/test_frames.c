@@ -771,11 +771,15 @@ static void test_load_state(void **state)
 	struct machine *m = machine_new(&config);
 	struct zone zones[NR_ZONES];
 	struct kept fresh = state_rows(m), now;
+	size_t map_bytes = m->e->st->layout.max_pfn * sizeof(struct page);
+	void *map = malloc(map_bytes);
 	u32 words[256], nr = 0, junk[] = {LOAD_HEAD(LOAD_FREE, ZONE_NORMAL, 2), 0, 5000};
 	pfn_t block = 8192;
 
 	(void)state;
 	memcpy(zones, m->e->st->frames.zone, sizeof zones);
+	assert_non_null(map);
+	memcpy(map, m->e->mem_map, map_bytes);
 	/* Refused: the machine is as it was, and still fresh. */
 	assert_int_equal(load(m, junk, 3, false), STATUS_INVALID);
 	now = state_rows(m);
@@ -796,6 +800,10 @@ static void test_load_state(void **state)
 	words[nr / 3 + 14]--;
 	now = state_rows(m);
 	assert_memory_equal(fresh.row, now.row, sizeof fresh.row);
+	/* To the byte. */
+	assert_memory_equal(zones, m->e->st->frames.zone, sizeof zones);
+	assert_memory_equal(map, m->e->mem_map, map_bytes);
+	free(map);
 
 	/* Taken, in two ops; nothing else may come between. */
 	assert_int_equal(load(m, words, nr / 3, false), STATUS_OK);

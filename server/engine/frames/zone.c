@@ -345,14 +345,13 @@ void frames_ready(struct engine *e)
 	}
 }
 
-/* Zeroes every descriptor that a free block wrote. */
+/* Zeroes what a free block's descriptor says: what was on the list leaves no trace. */
 static void forget_list(struct engine *e, struct pfn_list *list)
 {
 	while (list->first) {
-		pfn_t pfn = list->first;
+		struct page *p = &e->mem_map[list_pop_head(e->mem_map, list)];
 
-		list_remove(e->mem_map, list, pfn);
-		e->mem_map[pfn].flags = 0;
+		p->flags = p->next = p->prev = 0;
 	}
 }
 
