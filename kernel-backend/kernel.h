@@ -52,4 +52,14 @@ void send_frame(u16 type, u32 count, const void *body, u32 bytes);
 _Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void power_off(u32 code);
 
+/* fault.c, in images for tests: an op that names a fault has it happen. */
+#ifdef ZONED_KERNEL_FAULTS
+void fault_inject(const struct engine_op *op);
+#else
+static inline void fault_inject(const struct engine_op *op)
+{
+	(void)op;
+}
+#endif
+
 #endif

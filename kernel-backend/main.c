@@ -48,6 +48,20 @@ static void forget_firmware(const struct engine_config *c)
 	__builtin_memset((void *)(uintptr_t)page_offset, 0, 0x9fc00);
 }
 
+/* A machine that is in RAM already goes on with the tables that its CPU had; one that
+ * has not booted has none. */
+static bool take_up(struct engine_error *why)
+{
+	u32 pgd;
+
+	if (!engine_attach(&engine, &config))
+		return refuse(why, "there is no machine in this RAM");
+	pgd = engine.st->user.cpu[0].pgd ? engine.st->user.cpu[0].pgd : engine.st->map.kernel_pgd;
+	if (pgd)
+		port_load_cr3(&engine, 0, pgd << PAGE_SHIFT);
+	return true;
+}
+
 static bool bring_up(bool attach, struct engine_error *why)
 {
 	u64 lowmem, end;
@@ -57,10 +71,10 @@ static bool bring_up(bool attach, struct engine_error *why)
 	if (config.cpus > 1)
 		return refuse(why, "%u CPUs, and this kernel runs on one", config.cpus);
 	paging_direct_map(&config, lowmem);
+	link_use((volatile u32 *)(uintptr_t)HOST_MMIO_VA);
 	port_init(&engine, events, MAX_EVENTS);
 	if (attach)
-		return engine_attach(&engine, &config) ||
-		       refuse(why, "there is no machine in this RAM");
+		return take_up(why);
 	forget_firmware(&config);
 	return engine_create(&engine, &config, why);
 }
@@ -76,10 +90,8 @@ static void start_machine(void)
 		panic("frame %u of %u bytes where a configuration should be", h.type, h.length);
 	link_read(&config, sizeof config);
 	ready.ok = bring_up(h.type == WIRE_ATTACH, &why);
-	if (ready.ok) {
-		link_use((volatile u32 *)(uintptr_t)HOST_MMIO_VA);
+	if (ready.ok)
 		port_send_events(&engine);
-	}
 	u32 length = 0;
 
 	while (why.text[length])
@@ -97,12 +109,10 @@ static void start_machine(void)
 	}
 }
 
-static void execute(u32 frame_length)
+static struct engine_op read_op(u32 frame_length)
 {
 	struct wire_op w;
 	struct engine_op op;
-	struct engine_result res = {.data = result_data};
-	struct wire_result out;
 	u8 padding[8];
 
 	link_read(&w, sizeof w);
@@ -114,17 +124,41 @@ static void execute(u32 frame_length)
 	op = (struct engine_op){w.code, w.cpu, w.task, w.owner, {0}, op_data, w.data_len};
 	for (u32 i = 0; i < OP_ARGS; i++)
 		op.args[i] = w.args[i];
-	engine_execute(&engine, &op, &res);
-	port_send_events(&engine);
-	out = (struct wire_result){res.op, {0}, res.status, res.data_len};
-	for (u32 i = 0; i < OP_VALUES; i++)
-		out.values[i] = res.values[i];
+	return op;
+}
+
+static void send_result(const struct engine_result *res)
+{
+	struct wire_result out = {res->op, {0}, res->status, res->data_len};
 	struct wire_header h = {WIRE_MAGIC, WIRE_RESULT, 0,
-				(u32)sizeof out + wire_pad(res.data_len), 0};
+				(u32)sizeof out + wire_pad(res->data_len), 0};
+
+	for (u32 i = 0; i < OP_VALUES; i++)
+		out.values[i] = res->values[i];
 
 	link_write(&h, sizeof h);
 	link_write(&out, sizeof out);
-	link_write(result_data, wire_pad(res.data_len));
+	link_write(result_data, wire_pad(res->data_len));
+}
+
+static void execute(u32 frame_length)
+{
+	struct engine_op op = read_op(frame_length);
+	struct engine_result res = {.data = result_data};
+
+	fault_inject(&op);
+	engine_execute(&engine, &op, &res);
+	port_send_events(&engine);
+	send_result(&res);
+}
+
+/* What the link alone costs: the same records, and no engine. */
+static void echo(u32 frame_length)
+{
+	struct engine_op op = read_op(frame_length);
+	struct engine_result res = {.status = STATUS_OK, .values = {op.args[0]}};
+
+	send_result(&res);
 }
 
 void kernel_main(u32 start_info)
@@ -140,9 +174,12 @@ void kernel_main(u32 start_info)
 		read_header(&h);
 		if (h.type == WIRE_END)
 			break;
-		if (h.type != WIRE_OP)
+		if (h.type == WIRE_OP)
+			execute(h.length);
+		else if (h.type == WIRE_ECHO)
+			echo(h.length);
+		else
 			panic("frame %u where an op should be", h.type);
-		execute(h.length);
 	}
 	link_flush();
 	power_off(0x10);

@@ -5,7 +5,8 @@
  * a direct map must be there first. These tables hold it with large pages, beside
  * what boot.S mapped; the engine's port_load_cr3() leaves them for good. Two-level
  * tables grow out of boot.S's; a PAE machine gets a set of its own and paging is
- * switched over.
+ * switched over. The window is mapped as the engine will map it, device page included,
+ * so the link does not notice when an early machine boots.
  */
 #include "kernel.h"
 
@@ -20,10 +21,27 @@ static u32 cpuid_features(void)
 	return d;
 }
 
+/* The table of the window and the device page: 1024 entries, or 512 under PAE. */
+static u32 window_table[1024] __attribute__((aligned(PAGE_SIZE)));
+
+static void map_window(bool pae)
+{
+	u32 words = pae ? 2 : 1, first = (HOST_WINDOW_VA >> PAGE_SHIFT) % (1024 / words);
+	u32 pages = HOST_WINDOW_BYTES >> PAGE_SHIFT;
+
+	for (u32 i = 0; i < pages; i++)
+		window_table[(first + i) * words] = (HOST_WINDOW_PADDR + (i << PAGE_SHIFT)) | ENTRY;
+	window_table[(first + pages) * words] = HOST_MMIO_PADDR | ENTRY;
+}
+_Static_assert(HOST_MMIO_VA == HOST_WINDOW_VA + HOST_WINDOW_BYTES, "the page behind the window");
+_Static_assert(HOST_WINDOW_VA % (2u << 20) == 0, "one PAE table holds window and devices");
+
 static void two_level(u32 page_offset, u64 lowmem_bytes)
 {
 	for (u64 at = 0; at < lowmem_bytes; at += 4u << 20)
 		boot_pd[(page_offset + (u32)at) >> 22] = (u32)at | LARGE;
+	map_window(false);
+	boot_pd[HOST_WINDOW_VA >> 22] = host_paddr(window_table) | ENTRY;
 	paging_switch(host_paddr(boot_pd), CR4_PSE | CR4_PGE);
 }
 
@@ -39,11 +57,9 @@ static void pae(u32 page_offset, u64 lowmem_bytes)
 {
 	for (u32 i = 0; i < 4; i++)
 		pdpt[i] = host_paddr(pd[i]) | 1;
-	for (u32 at = 0; at < 4u << 20; at += 2u << 20) {
-		map_2m(HOST_WINDOW_PADDR + at, HOST_WINDOW_PADDR + at);
-		map_2m(HOST_WINDOW_VA + at, HOST_WINDOW_PADDR + at);
-	}
-	map_2m(HOST_MMIO_PADDR & ~0x1fffffu, HOST_MMIO_PADDR & ~0x1fffffu);
+	map_2m(HOST_WINDOW_PADDR, HOST_WINDOW_PADDR); /* paging is switched here */
+	map_window(true);
+	pd[HOST_WINDOW_VA >> 30][(HOST_WINDOW_VA >> 21) & 511] = host_paddr(window_table) | ENTRY;
 	for (u64 at = 0; at < lowmem_bytes; at += 2u << 20)
 		map_2m(page_offset + (u32)at, (u32)at);
 	/* EFER.NXE: no-execute works in these tables and the engine's. */

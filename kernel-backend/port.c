@@ -75,10 +75,20 @@ void port_complete(struct engine *e, const struct engine_completion *c)
 	send_frame(WIRE_COMPLETION, 0, c, sizeof *c);
 }
 
+/* The daemon does other things all the while, and wants to know that this lives. */
 void port_yield(struct engine *e)
 {
-	(void)e; /* the daemon does other things all the while */
+	(void)e;
+	send_frame(WIRE_EVENTS, 0, NULL, 0);
+	link_flush();
 }
+
+/* An image for a test has to show what a missing flush does. */
+#ifdef ZONED_KERNEL_NO_FLUSH
+enum { KERNEL_FORGETS_FLUSHES = 1 };
+#else
+enum { KERNEL_FORGETS_FLUSHES = 0 };
+#endif
 
 static void *pointer(va_t va)
 {
@@ -137,7 +147,7 @@ void port_load_cr3(struct engine *e, u32 cpu, u32 paddr)
 void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
 {
 	(void)e;
-	if (!(cpus & 1))
+	if (!(cpus & 1) || KERNEL_FORGETS_FLUSHES)
 		return;
 	if (nr_pages) {
 		for (u32 i = 0; i < nr_pages; i++)

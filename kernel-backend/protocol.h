@@ -29,10 +29,12 @@ enum wire_type {
 	WIRE_READY,
 	WIRE_OP,
 	WIRE_RESULT,
-	WIRE_EVENTS, /* of the op whose RESULT follows; as many frames as it takes */
+	WIRE_EVENTS, /* of the op whose RESULT follows; as many frames as it takes. None: a
+			long op is still at work */
 	WIRE_COMPLETION,
 	WIRE_PANIC,
-	WIRE_END, /* daemon: power off */
+	WIRE_END,  /* daemon: power off */
+	WIRE_ECHO, /* daemon: as OP, answered by a RESULT without executing anything */
 };
 
 struct wire_header {
