@@ -135,6 +135,10 @@ def c_value(enum_name, value_name):
     return C_NAME.get(enum_name, lambda v: v)(value_name)
 
 
+# What any op may answer with these before its own function is called.
+ANY_OP = {"INVALID": " Or no such CPU.", "NOT_FOUND": " Or no such task.",
+          "BUSY": " Or the task sleeps."}
+
 HEAD = "/* Generated from proto/ by proto/generate.py. Not to be edited. */\n"
 
 
@@ -292,6 +296,19 @@ class Tables:
         data_ref = f"&{ident}[{len(ints)}]" if data is not None else "NULL"
         return f"{{{ident if ints else 'NULL'}, {len(ints)}, {data_ref}}}"
 
+    def answers(self, name, info):
+        """Returns the initializer of an op's statuses and their number."""
+        statuses = {v.name: v.number for v in self.c.enums["zoned.v1.Status"].value}
+        if not info.answer:
+            return "NULL, 0"
+        self.lines.append(f"static const struct contract_answer answers_{name}[] = {{")
+        for a in info.answer:
+            if statuses.get(a.status, 0) == 0:
+                die(f"{name}: no status {a.status}")
+            self.lines.append(f"\t{{{statuses[a.status]}, {c_string(a.why + ANY_OP.get(a.status, ''))}}},")
+        self.lines.append("};\n")
+        return f"answers_{name}, {len(info.answer)}"
+
     def ops(self, ops):
         rows = []
         for name, info in ops:
@@ -299,11 +316,28 @@ class Tables:
             args = self.field_array(full, *self.c.fields(full, MAX_ARGS, True))
             values = self.field_array(full + "Result",
                                       *self.c.fields(full + "Result", MAX_VALUES, True))
+            answers = self.answers(snake(name), info)
             rows.append(f"\t[{info.code}] = {{{info.code}, {c_string(name)}, {c_string(snake(name))}, "
-                        f"{c_string(info.word)}, {args}, {values}, {c_string(self.c.docs.get(full, ''))}}},")
+                        f"{c_string(info.word)}, {args}, {values}, {answers}, "
+                        f"{c_string(self.c.docs.get(full, ''))}}},")
         self.lines.append("const struct contract_op contract_ops[OP_CODE_END] = {")
         self.lines += rows
         self.lines.append("};\n")
+
+    def why(self):
+        self.lines.append("const char *contract_why(uint32_t code, uint32_t status)")
+        self.lines.append("{")
+        self.lines.append(f"\tconst struct contract_enum *statuses = "
+                          f"{self.enum_ref('zoned.v1.Status')};\n")
+        self.lines.append("""\tfor (unsigned i = 0; code < OP_CODE_END && i < contract_ops[code].nr_answers; i++)
+		if (contract_ops[code].answers[i].status == status)
+			return contract_ops[code].answers[i].why;
+	for (unsigned i = 0; i < statuses->nr_values; i++)
+		if (statuses->values[i].number == status)
+			return statuses->values[i].doc;
+	return "";
+}
+""")
 
     def events(self):
         rows = []
@@ -408,12 +442,20 @@ struct contract_fields {
 	const struct contract_field *data;
 };
 
+/* A status other than OK, and what it means of this op. */
+struct contract_answer {
+	uint32_t status;
+	const char *why;
+};
+
 struct contract_op {
 	uint32_t code; /* 0: no such op */
 	const char *name; /* AllocPages */
 	const char *snake; /* alloc_pages */
 	const char *word; /* alloc */
 	struct contract_fields args, values;
+	const struct contract_answer *answers;
+	unsigned nr_answers;
 	const char *doc;
 };
 
@@ -447,6 +489,9 @@ struct contract_doc {
 	const char *name; /* MachineConfig.ram */
 	const char *doc;
 };
+
+/* What a status means of an op: its own words for it, else the status's. Never NULL. */
+const char *contract_why(uint32_t code, uint32_t status);
 
 /* Indexed by op code and event kind. */
 extern const struct contract_op contract_ops[OP_CODE_END];
@@ -611,6 +656,7 @@ def main():
     t = Tables(c)
     t.enums()
     t.ops(ops)
+    t.why()
     t.events()
     t.inspections()
     t.machine_config()

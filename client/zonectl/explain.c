@@ -21,13 +21,14 @@ static bool same(const char *a, const char *b)
 
 static void explain_fields(const char *title, const struct contract_fields *fields)
 {
-	const struct contract_field *f = fields->ints;
 	unsigned i, n = fields->nr_ints + (fields->data != NULL);
 
 	if (n)
 		printf("  %s\n", title);
 	for (i = 0; i < n; i++) {
-		f = i < fields->nr_ints ? &fields->ints[i] : fields->data;
+		const struct contract_field *f =
+		    i < fields->nr_ints ? &fields->ints[i] : fields->data;
+
 		printf("    %-18s %s%s%s\n", f->name, f->unit, *f->unit && *f->doc ? "; " : "",
 		       f->doc);
 	}
@@ -48,6 +49,11 @@ static bool explain_op(const char *name)
 		       op->doc);
 		explain_fields("arguments:", &op->args);
 		explain_fields("gives:", &op->values);
+		if (op->nr_answers)
+			printf("  beside OK it may answer:\n");
+		for (unsigned k = 0; k < op->nr_answers; k++)
+			printf("    %-18s %s\n", status_name(op->answers[k].status),
+			       op->answers[k].why);
 		printf("  in SQL: the view op_%s\n\n", op->snake);
 		found = true;
 	}

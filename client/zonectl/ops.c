@@ -236,7 +236,7 @@ static uint64_t op_number(const ProtobufCMessage *result)
 	return o ? o->op : 0;
 }
 
-static const char *status_name(uint32_t status)
+const char *status_name(uint32_t status)
 {
 	const char *name = enum_name(contract_enum_by_name("Status"), status);
 
@@ -431,6 +431,10 @@ static void op_help(const struct contract_op *op, const struct op_flags *flags)
 	printf("\ngives:\n  %-28s %s\n", "number", "the op's number on its machine");
 	for (i = 0; (f = field_at(&op->values, i)); i++)
 		printf("  %-28s %s\n", f->name, *f->doc ? f->doc : f->unit);
+	if (op->nr_answers)
+		printf("\nbeside OK it may answer (exit code 1):\n");
+	for (i = 0; i < op->nr_answers; i++)
+		printf("  %-28s %s\n", status_name(op->answers[i].status), op->answers[i].why);
 	printf("\n");
 	print_flags("for every command:", global_flags, nr_global_flags);
 }

@@ -158,6 +158,8 @@ const struct contract_field *fields_find(const struct contract_fields *fields, c
 json_t *op_result_to_json(const struct contract_op *op, const ProtobufCMessage *result);
 uint32_t op_status(const ProtobufCMessage *result);
 const char *op_detail(const ProtobufCMessage *result);
+/* Never NULL. */
+const char *status_name(uint32_t status);
 /* The context of the command line; the caller frees it. */
 ProtobufCMessage *context_new(const struct ctl *ctl);
 int op_command(struct ctl *ctl, const struct contract_op *op, int argc, char **argv);

@@ -566,6 +566,19 @@ struct turn {
 	struct stream stream;
 };
 
+/* Is this status one that the contract says the op may answer? */
+static bool is_documented(u32 code, u32 status)
+{
+	/* Of any op, before its own function is called; see OpInfo.answer. */
+	if (status == STATUS_OK || status == STATUS_INVALID || status == STATUS_NOT_FOUND ||
+	    status == STATUS_NOT_OWNER || status == STATUS_BUSY)
+		return true;
+	for (unsigned i = 0; i < contract_ops[code].nr_answers; i++)
+		if (contract_ops[code].answers[i].status == status)
+			return true;
+	return false;
+}
+
 /* The first run is audited after every op. The second is in slices, and goes over to a
  * copy of the machine whenever a snapshot or fork was made. */
 static bool execute(struct turn *t, struct run *run, const struct engine_op *op)
@@ -586,6 +599,8 @@ static bool execute(struct turn *t, struct run *run, const struct engine_op *op)
 		lie = sim_check(run->sim, &why);
 	if (!lie && sim_stale_hits(run->sim))
 		lie = "a stale TLB entry served an access";
+	if (!lie && !is_documented(op->code, res.status))
+		lie = "a status that the contract does not name for this op";
 	if (lie || (o->verbose && !t->second))
 		describe(op, &res);
 	if (lie)
