@@ -52,7 +52,7 @@ lines() {
 say "a machine from a real boot's memory map"
 "$zonectl" machine create --from-dmesg "$here/686-pae-2G.dmesg"
 
-say "a program touches memory until there is none (this takes a few seconds)"
+say "a program touches memory until there is none (this takes some ten seconds)"
 rc=0
 lines | "$zonectl" pipe --quiet || rc=$?
 # 1: an op answered with something else than OK, which is how this has to end.
@@ -60,6 +60,8 @@ if [ "$rc" != 1 ]; then
 	echo "drain.sh: expected the pipe to end with NO_MEMORY (exit code 1), got $rc" >&2
 	exit 1
 fi
+
+echo "that is the end: no zone may serve another page of it"
 
 say "the memory now"
 "$zonectl" map --rows 8
