@@ -2,7 +2,7 @@
  * fault.c - the ends of a guest, on order. Only in zoned-kernel-faults.elf, which tests
  * start.
  *
- * The order is a Withdraw whose op is FAULT_ORDER + enum fault: a number that no op of a
+ * The order is a Withdraw whose op is FAULT_ORDER + enum fault_order: a number that no op of a
  * test ever has, and an op that changes nothing.
  */
 #include "fault.h"
@@ -32,7 +32,7 @@ void fault_inject(const struct engine_op *op)
 {
 	if (op->code != OP_WITHDRAW || op->args[0] < FAULT_ORDER)
 		return;
-	switch ((enum fault)(op->args[0] - FAULT_ORDER)) {
+	switch ((enum fault_order)(op->args[0] - FAULT_ORDER)) {
 	case FAULT_PANIC: panic("a panic on order");
 	case FAULT_TRAP: *(volatile u32 *)0 = 0; break;
 	case FAULT_TRIPLE: triple_fault();

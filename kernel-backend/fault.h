@@ -6,7 +6,7 @@
 
 #define FAULT_ORDER 0xfa170000u
 
-enum fault {
+enum fault_order {
 	FAULT_PANIC = 1,
 	FAULT_TRAP, /* a page fault where there may be none */
 	FAULT_TRIPLE,
