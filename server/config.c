@@ -63,6 +63,12 @@ static const struct word words[] = {
      {0},
      "FILE",
      "what machines of --backend kernel boot; default zoned-kernel.elf beside the daemon"},
+    {"guest-timeout-ms",
+     NUMBER,
+     AT(guest_timeout_ms),
+     {0},
+     "N",
+     "how long a guest may owe an answer and send nothing; default 20000"},
     {"insecure-no-auth", SWITCH, AT(no_auth), {0}, NULL, "TCP without a token"},
     {"max-machines", NUMBER, AT(max_machines), {0}, "N", "machines hosted at most; default 1024"},
     {"max-memory",
@@ -259,7 +265,9 @@ static bool read_file(struct config *c, const char *path, char *err, size_t err_
 
 static void print_help(void)
 {
-	printf("zoned - hosts 32-bit machines' memory managers\n\nusage: zoned [OPTION]...\n\n");
+	printf("zoned - hosts 32-bit machines' memory managers\n\nusage: zoned [OPTION]...\n"
+	       "       zoned conformance PATH...   (compares the engine with recordings of a real "
+	       "Linux)\n\n");
 	for (unsigned i = 0; i < NR_WORDS; i++) {
 		const struct word *w = &words[i];
 		const char *help = w->help, *end;

@@ -32,7 +32,8 @@ struct config {
 	bool sync_full;
 	bool log_json;
 	unsigned log_level; /* enum log_level */
-	uint64_t max_machines, max_memory, max_machine_memory, query_timeout_ms; /* 0: default */
+	/* 0: default */
+	uint64_t max_machines, max_memory, max_machine_memory, query_timeout_ms, guest_timeout_ms;
 };
 
 enum config_action { CONFIG_RUN, CONFIG_DONE, CONFIG_WRONG };

@@ -16,6 +16,7 @@
 
 #include "backend_kernel.h"
 #include "config.h"
+#include "conformance.h"
 #include "log.h"
 #include "rpc.h"
 #include "standard.h"
@@ -119,6 +120,7 @@ static int open_turn(struct daemon *d)
 	struct backend_kernel_options guests = {
 	    .loop = &d->loop,
 	    .image = d->config.kernel_image,
+	    .silent_ms = (unsigned)d->config.guest_timeout_ms,
 	};
 	struct turn_options options = {
 	    .loop = &d->loop,
@@ -209,6 +211,17 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+/* Of the pool's threads queries and tails have whatever looks into machines leave; with
+ * libuv's four a few long queries would keep an audit waiting. */
+static void size_pool(void)
+{
+	char set[8];
+	size_t size = sizeof set;
+
+	if (uv_os_getenv("UV_THREADPOOL_SIZE", set, &size) == UV_ENOENT)
+		uv_os_setenv("UV_THREADPOOL_SIZE", "8");
+}
+
 static void close_handle(uv_handle_t *handle, void *arg)
 {
 	(void)arg;
@@ -259,6 +272,8 @@ int main(int argc, char **argv)
 	char err[CONFIG_ERROR_LENGTH];
 	int code;
 
+	if (argc > 1 && strcmp(argv[1], "conformance") == 0)
+		return conformance_command(argc - 1, argv + 1);
 	switch (config_read(argc, argv, &d.config, err, sizeof err)) {
 	case CONFIG_DONE: return EXIT_OK;
 	case CONFIG_WRONG: fprintf(stderr, "zoned: %s\n", err); return EXIT_USAGE;
@@ -269,6 +284,7 @@ int main(int argc, char **argv)
 	signal(SIGXFSZ, SIG_IGN);
 	raise_descriptor_limit();
 	log_configure((enum log_level)d.config.log_level, d.config.log_json);
+	size_pool();
 	uv_loop_init(&d.loop);
 	code = run(&d);
 	tear_down(&d);

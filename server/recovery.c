@@ -31,6 +31,7 @@ struct replay_op {
 	uint32_t status; /* as recorded */
 	uint64_t values[OP_VALUES];
 	size_t data_offset;
+	bool filler; /* stands for an op that was lost: any answer will do */
 };
 
 /* Ops of one machine that led to this one: its own, or an ancestor's. */
@@ -46,7 +47,9 @@ struct job {
 	unsigned nr_segments;		      /* still to do, the last one first */
 	uint64_t next_op;
 	uint64_t reported; /* ops at the last line of progress */
+	uint64_t lost;	   /* ops recorded LOST since the last other one */
 	bool started;
+	bool revive; /* those at the end are no end */
 };
 
 struct recovery {
@@ -129,6 +132,16 @@ void recovery_add(struct recovery *rc, struct machine *m)
 	while (*at)
 		at = &(*at)->next;
 	*at = job;
+}
+
+void recovery_revive(struct recovery *rc, struct machine *m)
+{
+	struct job *job;
+
+	recovery_add(rc, m);
+	for (job = rc->jobs; job->machine != m; job = job->next)
+		;
+	job->revive = true;
 }
 
 void recovery_forget(struct recovery *rc, struct machine *m)
@@ -234,19 +247,42 @@ static size_t keep_data(struct recovery *rc, const uint8_t *bytes, uint32_t leng
 	return at;
 }
 
+/* A lost op had no effect, but its number is taken. Withdraw of an op that never was is
+ * an op without an effect. False: they do not all fit this batch. */
+static bool skip_lost(struct recovery *rc)
+{
+	for (; rc->jobs->lost; rc->jobs->lost--) {
+		struct replay_op *o = &rc->ops[rc->nr_ops];
+
+		if (rc->nr_ops == BATCH_OPS)
+			return false;
+		memset(o, 0, sizeof *o);
+		o->request.op.code = OP_WITHDRAW;
+		o->filler = true;
+		rc->nr_ops++;
+	}
+	return true;
+}
+
 static bool take_op(void *arg, const struct history_record *h)
 {
 	struct recovery *rc = arg;
-	struct replay_op *o = &rc->ops[rc->nr_ops];
-	struct engine_op *op = &o->request.op;
+	struct replay_op *o;
+	struct engine_op *op;
 
-	if (rc->nr_ops == BATCH_OPS || rc->data_used > BATCH_DATA) {
+	if (h->status == STATUS_LOST) {
+		rc->jobs->lost++;
+		rc->batch_last_op = h->op;
+		return true;
+	}
+	if (!skip_lost(rc) || rc->nr_ops == BATCH_OPS || rc->data_used > BATCH_DATA) {
 		rc->batch_full = true;
 		return false;
 	}
-	rc->nr_ops++;
+	o = &rc->ops[rc->nr_ops++];
 	rc->batch_last_op = h->op;
 	memset(o, 0, sizeof *o);
+	op = &o->request.op;
 	op->code = h->code;
 	op->cpu = h->cpu;
 	op->task = h->task;
@@ -259,8 +295,8 @@ static bool take_op(void *arg, const struct history_record *h)
 	return true;
 }
 
-/* Hands the next ops to the machine. An op recorded LOST is its last: it had no
- * effect, and the machine stays as it was before. */
+/* Hands the next ops to the machine. If those at the very end were lost, it stays as it
+ * was before them, unless it is to be revived. */
 static void read_batch(struct recovery *rc)
 {
 	struct job *job = rc->jobs;
@@ -270,32 +306,15 @@ static void read_batch(struct recovery *rc)
 	rc->nr_ops = rc->nr_done = 0;
 	rc->data_used = 0;
 	rc->batch_full = false;
+	rc->batch_last_op = job->next_op - 1;
 	error = history_replay(rc->history, s->machine, job->next_op, s->last_op, take_op, rc);
 	if (error && error != HISTORY_ABORTED) {
 		job_lose(rc, true, "its ops cannot be read from the history");
 		return;
 	}
-	if (rc->nr_ops)
-		job->next_op = rc->batch_last_op + 1;
+	job->next_op = rc->batch_last_op + 1;
 	if (!rc->batch_full)
 		job->nr_segments--;
-	for (unsigned i = 0; i < rc->nr_ops; i++) {
-		struct replay_op *o = &rc->ops[i];
-
-		if (o->status == STATUS_LOST && i == 0) {
-			job_lose(rc, true,
-				 "an op met a broken invariant; the machine is as before it");
-			return;
-		}
-		if (o->status == STATUS_LOST) {
-			/* Next time it is the first of its batch. */
-			if (!rc->batch_full)
-				job->nr_segments++;
-			job->next_op = rc->batch_last_op - (rc->nr_ops - 1 - i);
-			rc->nr_ops = i;
-			break;
-		}
-	}
 	for (unsigned i = 0; i < rc->nr_ops; i++) {
 		struct replay_op *o = &rc->ops[i];
 
@@ -303,6 +322,14 @@ static void read_batch(struct recovery *rc)
 		o->request.op.data = o->request.op.data_len ? rc->data + o->data_offset : NULL;
 		machine_replay(job->machine, &o->request);
 	}
+}
+
+static void replay_lost(struct recovery *rc)
+{
+	rc->nr_ops = rc->nr_done = 0;
+	skip_lost(rc);
+	for (unsigned i = 0; i < rc->nr_ops; i++)
+		machine_replay(rc->jobs->machine, &rc->ops[i].request);
 }
 
 bool recovery_step(struct recovery *rc)
@@ -315,6 +342,11 @@ bool recovery_step(struct recovery *rc)
 		job_start(rc);
 		return true;
 	}
+	if (machine_status(job->machine) == MACHINE_LOST) {
+		/* Its back end ended between two ops. */
+		job_end(rc);
+		return true;
+	}
 	if (machine_ops(job->machine) - job->reported >= PROGRESS_OPS) {
 		job->reported = machine_ops(job->machine);
 		log_info("replaying", LOG_S("machine", machine_name(job->machine)),
@@ -322,8 +354,13 @@ bool recovery_step(struct recovery *rc)
 	}
 	if (job->nr_segments)
 		read_batch(rc);
-	else
+	else if (!job->lost)
 		job_finish(rc);
+	else if (job->revive)
+		replay_lost(rc);
+	else
+		job_lose(rc, true,
+			 "its last ops were lost; the machine is as before them, revive it");
 	return true;
 }
 
@@ -333,6 +370,8 @@ static bool answers_match(const struct replay_op *o)
 {
 	const struct machine_request *r = &o->request;
 
+	if (o->filler)
+		return true;
 	if (r->result.status == o->status)
 		return memcmp(r->result.values, o->values, sizeof o->values) == 0;
 	return r->result.status == STATUS_OK && machine_decides(r->op.code);

@@ -23,6 +23,9 @@ void recovery_free(struct recovery *rc); /* NULL is fine */
 int recovery_start(struct recovery *rc, char *err, size_t err_size);
 /* A machine that machines_rolled_back() gave. */
 void recovery_add(struct recovery *rc, struct machine *m);
+/* As recovery_add(), and the machine goes on after ops that were lost at its end: they
+ * keep their numbers and do nothing. */
+void recovery_revive(struct recovery *rc, struct machine *m);
 /* A machine ended while it was being recovered: forget it. */
 void recovery_forget(struct recovery *rc, struct machine *m);
 /* hooks->replayed. */

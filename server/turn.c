@@ -180,6 +180,7 @@ static void rebuild(void *arg, struct machine *m)
 
 	log_warning("a machine is made again after a failed commit",
 		    LOG_S("machine", machine_name(m)));
+	recovery_forget(t->recovery, m); /* it may be being revived */
 	recovery_add(t->recovery, m);
 }
 
@@ -366,6 +367,10 @@ void turn_free(struct turn *t)
 {
 	if (!t)
 		return;
+	uv_check_stop(&t->check);
+	uv_idle_stop(&t->idle);
+	while (machines_looked_into(t->machines))
+		uv_run(t->options.loop, UV_RUN_ONCE);
 	recovery_free(t->recovery);
 	machines_free(t->machines);
 	uv_close((uv_handle_t *)&t->check, on_closed);
@@ -459,6 +464,18 @@ void turn_destroy(struct turn *t, struct machine *m)
 	turn_wake(t);
 }
 
+enum machine_error turn_revive(struct turn *t, struct machine *m)
+{
+	if (t->stopping)
+		return MACHINE_E_SHUTDOWN;
+	if (machine_status(m) != MACHINE_LOST)
+		return MACHINE_E_NOT_LOST;
+	machine_revive(m);
+	recovery_revive(t->recovery, m);
+	turn_wake(t);
+	return MACHINE_OK;
+}
+
 enum machine_error turn_submit(struct turn *t, struct machine *m, struct machine_request *r)
 {
 	enum machine_error error = t->stopping ? MACHINE_E_SHUTDOWN : machine_submit(m, r);
@@ -466,6 +483,11 @@ enum machine_error turn_submit(struct turn *t, struct machine *m, struct machine
 	if (!error && !t->woken)
 		turn_wake(t);
 	return error;
+}
+
+enum machine_error turn_look(struct turn *t, struct machine *m, struct machine_look *l)
+{
+	return machine_look(m, t->options.loop, l);
 }
 
 uint64_t turn_add_client(struct turn *t, const char *address)
@@ -508,6 +530,7 @@ const char *turn_error_text(enum machine_error error, const char *why)
 	    [MACHINE_E_RECOVERING] = "the machine is being replayed from the history; try again",
 	    [MACHINE_E_FROZEN] = "the machine is a snapshot: it answers inspections alone",
 	    [MACHINE_E_IS_LOST] = "the machine is lost",
+	    [MACHINE_E_NOT_LOST] = "the machine is not lost: there is nothing to revive",
 	    [MACHINE_E_FENCED] = "Status has answered that this op was not taken up",
 	    [MACHINE_E_DISK] = "the history is out of room",
 	    [MACHINE_E_HISTORY] = "the history could not record it; it did not happen",

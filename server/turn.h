@@ -4,7 +4,8 @@
  *   read      the loop polls; services turn messages into requests of machines
  *   execute   a slice of the queued ops, machine by machine, client by client
  *   commit    everything executed goes into the history, in one transaction
- *   reply     only now done() is called, and questions are answered
+ *   reply     only now done() is called, and questions are answered; those that take
+ *             a look into a machine, when a thread of the pool has taken it
  *   flush     one write per connection
  *
  * In this order, because a reply that left before its transaction was durable could
@@ -35,7 +36,8 @@ struct turn_options {
 };
 
 struct turn *turn_new(const struct turn_options *options);
-/* Its machines too. Nothing is committed: run turns until turn_is_idle() first. */
+/* Its machines too. Nothing is committed: run turns until turn_is_idle() first. Waits for
+ * looks into machines; their done() is called. */
 void turn_free(struct turn *t);
 struct machines *turn_machines(struct turn *t);
 struct history *turn_history(struct turn *t);
@@ -59,8 +61,13 @@ enum machine_error turn_create(struct turn *t, const char *name, size_t length, 
 			       const struct engine_config *config, struct machine **ret,
 			       struct engine_error *why);
 void turn_destroy(struct turn *t, struct machine *m);
+/* A lost machine is made again from its history; it is RECOVERING until then. */
+enum machine_error turn_revive(struct turn *t, struct machine *m);
 /* Queues an op: machine_submit(), and a turn to run it. */
 enum machine_error turn_submit(struct turn *t, struct machine *m, struct machine_request *r);
+/* Begins a look into a machine: machine_look(). In a waiter, so that what is seen is
+ * committed. */
+enum machine_error turn_look(struct turn *t, struct machine *m, struct machine_look *l);
 /* The history's number of a client. */
 uint64_t turn_add_client(struct turn *t, const char *address);
 

@@ -1,5 +1,5 @@
 /*
- * machine.c - machines: create, list, get, destroy, check, digest.
+ * machine.c - machines: create, list, get, destroy, revive, check, digest.
  *
  * The flags of `machine create` are the integer fields of MachineConfig, read from the
  * contract's tables; what is written here is what a table cannot say: the memory map
@@ -412,6 +412,8 @@ static const struct subcommand {
     {"destroy", "end a machine for ever", "/zoned.v1.Machines/Destroy", true,
      &zoned__v1__destroy_request__descriptor, &zoned__v1__destroy_response__descriptor,
      finish_destroy},
+    {"revive", "make a lost machine again by replaying its history", "/zoned.v1.Machines/Revive",
+     true, &zoned__v1__revive_request__descriptor, &zoned__v1__machine__descriptor, finish_get},
     {"check", "recount everything and name the first lie (exit code 5)", "/zoned.v1.Machines/Check",
      true, &zoned__v1__check_request__descriptor, &zoned__v1__check_response__descriptor,
      finish_check},

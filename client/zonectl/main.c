@@ -22,7 +22,7 @@ static const struct command {
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 	const char *help;
 } commands[] = {
-    {"machine", machine_command, "create, list, get, destroy, check, digest"},
+    {"machine", machine_command, "create, list, get, destroy, revive, check, digest"},
     {"pipe", pipe_command, "ops from JSON lines, pipelined, results as JSON lines"},
     {"sql", sql_command, "ask the history"},
     {"tail", tail_command, "follow ops and events as they happen"},

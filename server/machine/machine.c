@@ -97,9 +97,11 @@ static void hook_complete(void *user, const struct engine_completion *c)
 static void hook_ready(void *user)
 {
 	struct machine *m = user;
-	const char *reason = m->backend ? m->type->lost_reason(m->backend) : NULL;
+	const char *reason = NULL;
 
-	/* With ops under way it is they that find out. */
+	if (m->backend && !machine_is_looked_into(m))
+		reason = m->type->lost_reason(m->backend);
+	/* With ops or a look under way it is they that find out. */
 	if (reason && !m->running && m->state != MACHINE_LOST)
 		machine_lose(m, false, reason);
 	machine_ready(m);
@@ -134,7 +136,7 @@ bool machine_has_work(const struct machine *m)
 {
 	if (m->running)
 		return true;
-	if (m->is_paused)
+	if (m->is_paused || machine_is_looked_into(m))
 		return false;
 	if (m->state == MACHINE_RECOVERING)
 		return m->replay_head != NULL;
@@ -621,6 +623,15 @@ void machine_drop_running(struct machine *m, enum machine_error error)
 		;
 }
 
+static void drop_backend(struct machine *m)
+{
+	if (machine_is_looked_into(m))
+		m->look->owns_backend = true;
+	else if (m->backend)
+		m->type->free(m->backend);
+	m->backend = NULL;
+}
+
 /* Everything of this turn is void, so everything goes, but for those who sleep since
  * an earlier turn: their ops are in the history and will be parked again. */
 void machine_roll_back(struct machine *m)
@@ -638,9 +649,7 @@ void machine_roll_back(struct machine *m)
 		m->parked[kept++] = p;
 	}
 	m->nr_parked = kept;
-	if (m->backend)
-		m->type->free(m->backend);
-	m->backend = NULL;
+	drop_backend(m);
 	m->state = MACHINE_RECOVERING;
 	m->sane = false;
 	m->reason[0] = 0;
@@ -649,6 +658,11 @@ void machine_roll_back(struct machine *m)
 	m->ending = false;
 	labels_forget_numbers(&m->labels);
 	machine_unready(m);
+}
+
+void machine_revive(struct machine *m)
+{
+	machine_roll_back(m);
 }
 
 enum machine_error machine_restart(struct machine *m, struct engine_error *why)
@@ -711,74 +725,21 @@ void machine_free(struct machine *m)
 {
 	machine_unready(m);
 	m->ms->nr_paused -= m->is_paused;
-	if (m->backend)
-		m->type->free(m->backend);
-	m->backend = NULL;
+	drop_backend(m);
 	lanes_clear(&m->lanes);
 	labels_clear(&m->labels);
 	free(m->data);
 	free(m->events);
 	free(m->completions);
 	free(m->parked);
-	free(m);
+	/* A back end that is looked into still calls us by our name. */
+	if (m->look)
+		m->look->owns_machine = true;
+	else
+		free(m);
 }
 
 /* ---- what can be known of it ---- */
-
-static bool is_out_of_reach(const struct machine *m)
-{
-	return !m->backend || (m->state == MACHINE_LOST && !m->sane);
-}
-
-enum machine_error machine_may_look(struct machine *m)
-{
-	if (m->ending)
-		return MACHINE_E_GONE;
-	if (m->state == MACHINE_RECOVERING)
-		return MACHINE_E_RECOVERING;
-	if (is_out_of_reach(m))
-		return MACHINE_E_IS_LOST;
-	if (m->type->is_busy && m->type->is_busy(m->backend))
-		return MACHINE_E_BUSY;
-	if (!m->running)
-		return MACHINE_OK;
-	/* A back end that holds many ops would never be found without one. */
-	if (!m->is_paused)
-		m->ms->nr_paused++;
-	m->is_paused = true;
-	return MACHINE_E_BUSY;
-}
-
-/* Looking can find what an op would have run into. */
-static void see_whether_lost(struct machine *m)
-{
-	const char *reason = m->type->lost_reason(m->backend);
-
-	if (reason)
-		machine_lose(m, false, reason);
-}
-
-const char *machine_check(struct machine *m, struct engine_error *why)
-{
-	const char *lie = m->type->check(m->backend, why);
-
-	see_whether_lost(m);
-	return lie;
-}
-
-uint32_t machine_inspect(struct machine *m, uint32_t question, const u64 args[OP_ARGS],
-			 struct inspect_sink *sink)
-{
-	uint32_t status = m->type->inspect(m->backend, question, args, sink);
-
-	see_whether_lost(m);
-	return status;
-}
-
-struct engine_digest machine_digest(struct machine *m)
-{
-	return m->type->digest(m->backend);
-}
 
 struct machine_label *machine_find_label(struct machine *m, const char *text, size_t length)
 {
@@ -855,11 +816,6 @@ uint64_t machine_ops(const struct machine *m)
 uint32_t machine_parked(const struct machine *m)
 {
 	return m->nr_parked;
-}
-
-uint64_t machine_resident(const struct machine *m)
-{
-	return is_out_of_reach(m) ? 0 : m->type->resident_bytes(m->backend);
 }
 
 /* Measuring walks the page tables of the machine's RAM, in proportion to its size. It

@@ -11,13 +11,17 @@
  * from machine_submit() until done(), which is called exactly once. A machine
  * belongs to the registry; pointers to it die when machines_generation() changes.
  * Everything happens on the loop's thread and nothing blocks, but for an op's own
- * time, which is bounded by what the engine does between two yields.
+ * time, which is bounded by what the engine does between two yields. Only looking
+ * into a machine is done elsewhere (machine_look).
  */
 #ifndef MACHINE_H
 #define MACHINE_H
 
+#include <uv.h>
+
 #include "engine.h"
 
+struct backend;
 struct machine;
 struct machines;
 struct machine_lane;
@@ -51,6 +55,7 @@ enum machine_error {
 	MACHINE_E_RECOVERING, /* it is being replayed */
 	MACHINE_E_FROZEN,     /* a snapshot takes no ops */
 	MACHINE_E_IS_LOST,    /* machine_reason() */
+	MACHINE_E_NOT_LOST,   /* there is nothing to revive */
 	MACHINE_E_FENCED,     /* Status has said that this op was not and will not be taken up */
 	MACHINE_E_DISK,	      /* the history cannot take ops: disk reserve or WAL limit */
 	MACHINE_E_HISTORY,    /* the commit failed: the op did not happen */
@@ -132,7 +137,7 @@ struct machines_hooks {
 
 struct machines *machines_new(const struct machines_limits *limits,
 			      const struct machines_hooks *hooks);
-void machines_free(struct machines *ms); /* with all its machines; NULL is fine */
+void machines_free(struct machines *ms); /* with its machines, none looked into; NULL is fine */
 
 /* Changes whenever a machine goes away. */
 uint64_t machines_generation(const struct machines *ms);
@@ -188,15 +193,32 @@ const char *machine_reason(const struct machine *m); /* of LOST; else "" */
 int64_t machine_created_ns(const struct machine *m);
 void machine_set_created_ns(struct machine *m, int64_t time_ns);
 
-/* May it be looked into now? Between turns, with no op half done. BUSY: ask again after
- * the next turn; until then it takes up no op. */
-enum machine_error machine_may_look(struct machine *m);
-/* Of a machine that may: engine_check(), engine_inspect() and the digest. If the engine
- * meets a broken invariant on the way, the machine is LOST. */
-const char *machine_check(struct machine *m, struct engine_error *why);
-uint32_t machine_inspect(struct machine *m, uint32_t question, const u64 args[OP_ARGS],
-			 struct inspect_sink *sink);
-struct engine_digest machine_digest(struct machine *m);
+/* A look into a machine, in a thread of the loop's pool. The machine takes up no op
+ * meanwhile; others do. The look is its owner's, and lives until done(). */
+struct machine_look {
+	/* In the thread. Has look_check() and its like, and nothing else of this room. */
+	void (*look)(struct machine_look *l);
+	/* On the loop's thread. Without a machine if it was destroyed, or is made again
+	 * after a failed commit: then what was seen is worth nothing. */
+	void (*done)(struct machine_look *l, struct machine *m);
+	bool found_lost; /* in done(): it met a broken invariant; the machine is LOST */
+
+	/* The machine's own. */
+	uv_work_t work;
+	struct machine *machine;
+	struct backend *backend;
+	bool owns_backend, owns_machine; /* nobody else does any more */
+};
+/* Begins a look, between turns. BUSY: an op is half done, or others are looking; ask
+ * again after the next turn. Any answer but OK: done() will not be called. */
+enum machine_error machine_look(struct machine *m, uv_loop_t *loop, struct machine_look *l);
+/* Looks under way; a loop with any must not be left by machines_free(). */
+unsigned machines_looked_into(const struct machines *ms);
+/* engine_check(), engine_inspect() and the digest. */
+const char *look_check(struct machine_look *l, struct engine_error *why);
+uint32_t look_inspect(struct machine_look *l, uint32_t question, const u64 args[OP_ARGS],
+		      struct inspect_sink *sink);
+struct engine_digest look_digest(struct machine_look *l);
 
 /* Finds or makes an owner's label. It gets its number when an op that carries it is
  * taken up. NULL: as many as there may be. Length 0: NULL too, and no label. */
@@ -222,6 +244,8 @@ bool machine_fence(struct machine *m, uint64_t token, uint64_t sequence);
 enum machine_error machines_restore(struct machines *ms, uint64_t id, const char *name,
 				    const char *backend, const struct engine_config *config,
 				    bool snapshot, int64_t created_ns, struct machine **ret);
+/* A LOST machine becomes RECOVERING, without RAM. */
+void machine_revive(struct machine *m);
 /* Gives it empty RAM and boots it, back at op 0. */
 enum machine_error machine_restart(struct machine *m, struct engine_error *why);
 /* Executes a recorded op; hooks->replayed tells. */

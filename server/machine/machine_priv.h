@@ -86,8 +86,9 @@ struct machine {
 	struct machine_request *replay_head, *replay_tail;
 	struct machine_request *running, *running_last; /* with the back end */
 	uint32_t nr_running;
-	bool is_paused; /* takes no op up: somebody wants to look into it */
-	uint8_t *data;	/* ENGINE_MAX_DATA bytes for the oldest running op's result */
+	bool is_paused;		   /* takes no op up: somebody wants to look into it */
+	struct machine_look *look; /* under way; it may be into a back end that is no longer ours */
+	uint8_t *data;		   /* ENGINE_MAX_DATA bytes for the oldest running op's result */
 
 	/* Of the running op. */
 	struct engine_event *events; /* what did not fit the back end's buffer */
@@ -119,7 +120,7 @@ struct machines {
 	uint64_t generation;
 	uint64_t resident; /* of the process */
 	unsigned nr;
-	unsigned nr_paused;
+	unsigned nr_paused, nr_looks;
 	struct machine *all;
 	struct machine *ready; /* ring; the next one to run */
 	struct machine *touched;
@@ -150,6 +151,8 @@ static inline void machine_touch(struct machine *m)
 	m->ms->touched = m;
 }
 void machine_free(struct machine *m);
+/* Is our back end used by a thread of the pool? */
+bool machine_is_looked_into(const struct machine *m);
 void machine_measure(struct machine *m, uint64_t now_ns);
 void machine_end_request(struct machine_request *r, enum machine_error error, const char *why);
 /* Forgets the op that is half done, and what is to be replayed. */

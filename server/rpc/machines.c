@@ -347,62 +347,94 @@ static void destroy_message(struct net_call *call, const uint8_t *bytes, size_t 
 	zoned__v1__destroy_request__free_unpacked(request, NULL);
 }
 
-/* ---- Check, Digest ---- */
-
-bool rpc_look(struct rpc_question *q, struct machine **ret)
+static bool answer_revive(struct rpc_question *q, enum machine_error error, const char *why)
 {
 	struct machine *m = machines_find_id(rpc.machines, q->machine);
-	enum machine_error error = m ? machine_may_look(m) : MACHINE_E_GONE;
 
-	*ret = NULL;
-	if (error == MACHINE_E_BUSY)
+	(void)error, (void)why; /* Its replay goes on, whatever became of a commit. */
+	if (m && machine_status(m) == MACHINE_RECOVERING)
 		return false;
-	if (error)
-		rpc_fail(q->call, error, m ? rpc_refusal(m, error) : NULL);
-	else
-		*ret = m;
-	return true;
+	if (m && machine_status(m) == MACHINE_LOST) {
+		rpc_fail(q->call, MACHINE_E_IS_LOST, rpc_refusal(m, MACHINE_E_IS_LOST));
+		return true;
+	}
+	return answer_machine(q, MACHINE_OK, NULL);
 }
 
-static bool answer_check(struct rpc_question *q, enum machine_error error, const char *why)
+static void revive_message(struct net_call *call, const uint8_t *bytes, size_t length)
 {
-	Zoned__V1__CheckResponse response = ZONED__V1__CHECK_RESPONSE__INIT;
-	struct engine_error lie = {""};
-	const char *found;
+	Zoned__V1__ReviveRequest *request = (Zoned__V1__ReviveRequest *)unpack(
+	    call, &zoned__v1__revive_request__descriptor, bytes, length);
+	enum machine_error error;
 	struct machine *m;
 
-	(void)error, (void)why; /* After a failed commit the machine is RECOVERING. */
-	if (!rpc_look(q, &m))
-		return false;
-	if (!m)
-		return true;
-	found = machine_check(m, &lie);
-	response.ok = found == NULL;
-	response.lie = (char *)(uintptr_t)(found ? found : "");
-	response.op = machine_ops(m);
+	if (!request)
+		return;
+	m = rpc_find_machine(call, request->machine, strlen(request->machine));
+	error = m ? turn_revive(rpc.turn, m) : MACHINE_OK;
+	if (error)
+		rpc_fail(call, error, NULL);
+	else if (m)
+		rpc_ask(call, machine_id(m), answer_revive);
+	zoned__v1__revive_request__free_unpacked(request, NULL);
+}
+
+/* ---- Check, Digest ---- */
+
+static void see_lie(struct machine_look *l)
+{
+	struct rpc_seen *seen = &rpc_looking(l)->seen;
+
+	seen->lie = look_check(l, &seen->why);
+}
+
+/* A broken invariant that the audit met on its way is the first lie, and the machine is
+ * LOST by it. */
+static void tell_lie(struct rpc_question *q, struct machine *m)
+{
+	Zoned__V1__CheckResponse response = ZONED__V1__CHECK_RESPONSE__INIT;
+	const char *lie = q->seen.lie;
+
+	(void)m;
+	response.ok = lie == NULL;
+	response.lie = (char *)(uintptr_t)(lie ? lie : "");
+	response.op = q->op;
 	reply(q->call, &response.base);
-	return true;
+}
+
+/* After a failed commit the machine is RECOVERING, and says so. */
+static bool answer_check(struct rpc_question *q, enum machine_error error, const char *why)
+{
+	(void)error, (void)why;
+	return rpc_look(q, see_lie, tell_lie);
+}
+
+static void see_digest(struct machine_look *l)
+{
+	rpc_looking(l)->seen.digest = look_digest(l);
+}
+
+static void tell_digest(struct rpc_question *q, struct machine *m)
+{
+	Zoned__V1__DigestResponse response = ZONED__V1__DIGEST_RESPONSE__INIT;
+	const struct engine_digest *digest = &q->seen.digest;
+	char text[33];
+
+	if (q->look.found_lost) {
+		rpc_fail(q->call, MACHINE_E_IS_LOST, machine_reason(m));
+		return;
+	}
+	snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, (uint64_t)digest->hi,
+		 (uint64_t)digest->lo);
+	response.digest = text;
+	response.op = q->op;
+	reply(q->call, &response.base);
 }
 
 static bool answer_digest(struct rpc_question *q, enum machine_error error, const char *why)
 {
-	Zoned__V1__DigestResponse response = ZONED__V1__DIGEST_RESPONSE__INIT;
-	struct engine_digest digest;
-	struct machine *m;
-	char text[33];
-
 	(void)error, (void)why;
-	if (!rpc_look(q, &m))
-		return false;
-	if (!m)
-		return true;
-	digest = machine_digest(m);
-	snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, (uint64_t)digest.hi,
-		 (uint64_t)digest.lo);
-	response.digest = text;
-	response.op = machine_ops(m);
-	reply(q->call, &response.base);
-	return true;
+	return rpc_look(q, see_digest, tell_digest);
 }
 
 static void check_message(struct net_call *call, const uint8_t *bytes, size_t length)
@@ -444,6 +476,7 @@ UNARY(create_handler, create_message);
 UNARY(list_handler, list_message);
 UNARY(get_handler, get_message);
 UNARY(destroy_handler, destroy_message);
+UNARY(revive_handler, revive_message);
 UNARY(check_handler, check_message);
 UNARY(digest_handler, digest_message);
 UNARY(inspect_handler, inspect_message);
@@ -453,6 +486,7 @@ const struct net_method machines_methods[] = {
     {.path = "/zoned.v1.Machines/List", .handler = &list_handler},
     {.path = "/zoned.v1.Machines/Get", .handler = &get_handler},
     {.path = "/zoned.v1.Machines/Destroy", .handler = &destroy_handler},
+    {.path = "/zoned.v1.Machines/Revive", .handler = &revive_handler},
     {.path = "/zoned.v1.Machines/Check", .handler = &check_handler},
     {.path = "/zoned.v1.Machines/Digest", .handler = &digest_handler},
     {.path = "/zoned.v1.Machines/Inspect", .handler = &inspect_handler},

@@ -8,6 +8,7 @@
  */
 #include "rpc_priv.h"
 
+#include <stddef.h>
 #include <stdio.h>
 
 #include "contract_tables.h"
@@ -126,6 +127,7 @@ enum net_status rpc_status(enum machine_error error)
 	    [MACHINE_E_RECOVERING] = NET_UNAVAILABLE,
 	    [MACHINE_E_FROZEN] = NET_FAILED_PRECONDITION,
 	    [MACHINE_E_IS_LOST] = NET_FAILED_PRECONDITION,
+	    [MACHINE_E_NOT_LOST] = NET_FAILED_PRECONDITION,
 	    [MACHINE_E_FENCED] = NET_ABORTED,
 	    [MACHINE_E_DISK] = NET_RESOURCE_EXHAUSTED,
 	    [MACHINE_E_HISTORY] = NET_UNAVAILABLE,
@@ -202,7 +204,10 @@ static bool on_waited(struct turn_waiter *w, enum machine_error error, const cha
 		net_call_set_user(q->call, q);
 		return false;
 	}
-	free(q);
+	if (q->is_looking)
+		net_call_set_user(q->call, q);
+	else
+		free(q);
 	return true;
 }
 
@@ -260,8 +265,57 @@ void rpc_unary_closed(struct net_call *call, enum net_end end)
 	(void)end;
 	if (!q || rpc_unary_is_waiting(call))
 		return;
+	if (q->is_looking) {
+		q->call = NULL;
+		return;
+	}
 	turn_unwait(rpc.turn, &q->waiter);
 	free(q);
+}
+
+/* ---- looking into machines ---- */
+
+struct rpc_question *rpc_looking(struct machine_look *l)
+{
+	return (struct rpc_question *)((char *)l - offsetof(struct rpc_question, look));
+}
+
+/* Nobody may be waiting any more, and there may be nothing to tell. */
+static void look_done(struct machine_look *l, struct machine *m)
+{
+	struct rpc_question *q = rpc_looking(l);
+
+	if (q->call) {
+		net_call_set_user(q->call, NULL);
+		if (m)
+			q->tell(q, m);
+		else
+			rpc_fail(q->call, MACHINE_E_GONE, NULL);
+	}
+	wire_free(&q->seen.rows);
+	wire_free(&q->seen.text);
+	free(q);
+}
+
+bool rpc_look(struct rpc_question *q, void (*see)(struct machine_look *l),
+	      void (*tell)(struct rpc_question *q, struct machine *m))
+{
+	struct machine *m = machines_find_id(rpc.machines, q->machine);
+	enum machine_error error;
+
+	q->look.look = see;
+	q->look.done = look_done;
+	error = m ? turn_look(rpc.turn, m, &q->look) : MACHINE_E_GONE;
+	if (error == MACHINE_E_BUSY)
+		return false;
+	if (error) {
+		rpc_fail(q->call, error, m ? rpc_refusal(m, error) : NULL);
+		return true;
+	}
+	q->is_looking = true;
+	q->tell = tell;
+	q->op = machine_ops(m);
+	return true;
 }
 
 void rpc_reply_scratch(struct net_call *call)

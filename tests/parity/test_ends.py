@@ -1,0 +1,268 @@
+#!/usr/bin/python3
+"""How guests end, each for real: the ops in flight are LOST, the machine is LOST with a
+reason, the daemon and its other machines go on, and Revive brings it back.
+
+    test_ends.py ZONED ZONED_BINPB KERNEL FAULTY_KERNEL [unittest arguments]
+
+FAULTY_KERNEL is the guest that ends as an op tells it (kernel-backend/fault.h).
+"""
+import ctypes
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import grpc
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rpc"))
+from zoned_client import Contract, Daemon  # noqa: E402
+
+MIB = 1 << 20
+GFP_KERNEL, GFP_HIGHUSER = 0xcc0, 0x100cc2
+FAULT_ORDER = 0xfa170000
+PANIC, TRAP, TRIPLE, HANG, SPIN, GARBAGE, EXIT = range(1, 8)
+Code = grpc.StatusCode
+
+
+class GuestTest(unittest.TestCase):
+    image = property(lambda self: FAULTY)
+    options = ()
+    environment = {}
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.daemon = Daemon(PROGRAM, CONTRACT, folder.name, "--kernel-image", self.image,
+                             *self.options)
+        for name, value in self.environment.items():
+            before = os.environ.get(name)
+            self.addCleanup(os.environ.__setitem__, name, before)
+            os.environ[name] = value
+        self.daemon.start()
+        self.addCleanup(self.end)
+        self.client = self.daemon.client()
+        self.addCleanup(lambda: self.client.close())
+
+    def end(self):
+        self.assertTrue(self.daemon.is_running(), (self.daemon.folder / "log").read_text())
+        guests = self.guests()
+        self.assertEqual(self.daemon.stop(), 0)
+        for pid in guests:
+            self.assertFalse(Path(f"/proc/{pid}").exists(), "a guest outlived its daemon")
+
+    def status(self, result):
+        return CONTRACT.pool.FindEnumTypeByName("zoned.v1.Status").values_by_number[
+            result.outcome.status].name
+
+    def state(self, name):
+        return CONTRACT.pool.FindEnumTypeByName("zoned.v1.MachineState").values_by_number[
+            self.client.machine(name).state].name
+
+    def guests(self):
+        pid = self.daemon.process.pid
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def refused(self, code, fn, *args, **kwargs):
+        with self.assertRaises(grpc.RpcError) as caught:
+            fn(*args, **kwargs)
+        self.assertEqual(caught.exception.code(), code, caught.exception.details())
+        return caught.exception.details()
+
+    def pair(self):
+        """A guest with some ops done, and a simulated machine beside it."""
+        c = self.client
+        for name, backend in (("k", "KERNEL"), ("s", "SIM")):
+            c.create(name, ram=64 * MIB, backend=backend)
+            ops = [("AllocPages", {"gfp": GFP_KERNEL, "order": i % 4}) for i in range(40)]
+            done = list(c.run([c.batch(ops + [("Vmalloc", {"size": 70000})], machine=name,
+                                       owner="before")]))
+            self.assertEqual(len(done), 41)
+        self.assertEqual(c.digest("k"), c.digest("s"))
+        return c.digest("k")
+
+    def lost_and_revived(self, digest, reason, lost_ops=1):
+        """After the end: what is known of it, and the way back."""
+        c = self.client
+        m = c.machine("k")
+        self.assertEqual(self.state("k"), "MACHINE_LOST")
+        self.assertIn(reason, m.reason)
+        rows = c.query("SELECT count(*) FROM ops WHERE key >> 40 = 1 AND status ="
+                       f" {CONTRACT.enum('Status')['LOST'].number}")
+        self.assertEqual(rows, [[lost_ops]])
+        self.assertIn(reason, self.refused(Code.FAILED_PRECONDITION, c.op, "k", "FlushTlb"))
+        # The other machine and the daemon have not noticed.
+        self.assertEqual(self.status(c.op("s", "FlushTlb")), "OK")
+        back = c.call("Machines/Revive", machine="k")
+        self.assertEqual(self.state("k"), "MACHINE_RUNNING")
+        self.assertEqual(back.ops, 41 + lost_ops)
+        if not lost_ops:
+            self.assertEqual(c.digest("k"), digest)
+        self.assertTrue(c.call("Machines/Check", machine="k").ok)
+        r = c.op("k", "AllocPages", {"gfp": GFP_KERNEL})
+        self.assertEqual((self.status(r), r.outcome.op), ("OK", 42 + lost_ops))
+        # The same again on the simulation, with a number used up for each lost op.
+        c.create("t", ram=64 * MIB)
+        ops = [("AllocPages", {"gfp": GFP_KERNEL, "order": i % 4}) for i in range(40)]
+        ops += [("Vmalloc", {"size": 70000})]
+        list(c.run([c.batch(ops, machine="t", owner="before")]))
+        self.assertEqual(c.digest("t"), digest)
+        for _ in range(lost_ops):
+            c.op("t", "Withdraw", {"op": 999})
+        c.op("t", "AllocPages", {"gfp": GFP_KERNEL})
+        self.assertEqual(c.digest("t"), c.digest("k"))
+        # And a daemon that starts again skips the lost ops too.
+        digest = c.digest("k")
+        c.close()
+        self.assertEqual(self.daemon.stop(), 0)
+        self.daemon.start()
+        self.client = self.daemon.client()
+        self.assertEqual(self.state("k"), "MACHINE_RUNNING")
+        self.assertEqual(self.client.digest("k"), digest)
+
+    def order(self, fault):
+        return self.client.op("k", "Withdraw", {"op": FAULT_ORDER + fault})
+
+
+class Ends(GuestTest):
+    options = ("--guest-timeout-ms", "3000")
+
+    def test_panic(self):
+        digest = self.pair()
+        self.assertEqual(self.status(self.order(PANIC)), "LOST")
+        self.lost_and_revived(digest, "guest panic: a panic on order")
+
+    def test_trap(self):
+        digest = self.pair()
+        self.assertEqual(self.status(self.order(TRAP)), "LOST")
+        self.lost_and_revived(digest, "guest panic: trap 14")
+
+    def test_triple_fault(self):
+        digest = self.pair()
+        self.assertEqual(self.status(self.order(TRIPLE)), "LOST")
+        self.lost_and_revived(digest, "triple fault")
+
+    def test_hang(self):
+        digest = self.pair()
+        self.assertEqual(self.status(self.order(HANG)), "LOST")
+        self.lost_and_revived(digest, "the guest hangs")
+
+    def test_spin(self):
+        digest = self.pair()
+        self.assertEqual(self.status(self.order(SPIN)), "LOST")
+        self.lost_and_revived(digest, "the guest hangs")
+
+    def test_garbage(self):
+        digest = self.pair()
+        self.assertEqual(self.status(self.order(GARBAGE)), "LOST")
+        self.lost_and_revived(digest, "garbage on the link")
+
+    def test_exit(self):
+        digest = self.pair()
+        self.assertEqual(self.status(self.order(EXIT)), "LOST")
+        self.lost_and_revived(digest, "QEMU exited with status 65")
+
+    def test_killed_while_idle(self):
+        digest = self.pair()
+        os.kill(self.guests()[0], signal.SIGKILL)
+        while self.state("k") != "MACHINE_LOST":
+            time.sleep(0.01)
+        self.lost_and_revived(digest, "killed by signal 9", lost_ops=0)
+
+    def test_socket_broken(self):
+        digest = self.pair()
+        libc = ctypes.CDLL(None, use_errno=True)
+        pidfd = os.pidfd_open(self.guests()[0])
+        link = libc.syscall(438, pidfd, 3, 0)  # pidfd_getfd: QEMU's end of the link
+        os.close(pidfd)
+        if link < 0:
+            self.skipTest(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+        with socket.socket(fileno=link) as s:
+            s.shutdown(socket.SHUT_RDWR)
+        while self.state("k") != "MACHINE_LOST":
+            time.sleep(0.01)
+        self.lost_and_revived(digest, "the link to the guest broke", lost_ops=0)
+
+    def test_many_in_flight(self):
+        """Each op in flight has its LOST row, in order, and nothing of them remains."""
+        digest = self.pair()
+        c = self.client
+        ops = [("Withdraw", {"op": FAULT_ORDER + PANIC})]
+        ops += [("AllocPages", {"gfp": GFP_KERNEL})] * 300
+        results = list(c.run([c.batch(ops, machine="k")]))
+        statuses = [self.status(getattr(r, r.WhichOneof("result"))) if r.WhichOneof("result")
+                    else "refused" for r in results]
+        self.assertEqual(statuses[0], "LOST")
+        lost = statuses.count("LOST")
+        self.assertEqual(statuses, ["LOST"] * lost + ["refused"] * (301 - lost))
+        self.lost_and_revived(digest, "guest panic", lost_ops=lost)
+
+
+class Refused(GuestTest):
+    image = property(lambda self: KERNEL)
+
+    def test_impossible_machines(self):
+        c = self.client
+        for fields, words in (
+                ({"preset": "ARM32"}, ["arm32", "x86"]),
+                ({"preset": "PPC32"}, ["ppc32", "x86"]),
+                ({"ram": 0, "e820": [{"start": 0, "size": 0xd0000000, "type": 1}]},
+                 ["0xd0000000", "0xc0000000"])):
+            fields = {"ram": 64 * MIB, "backend": "KERNEL", **fields}
+            why = self.refused(Code.INVALID_ARGUMENT, c.create, "m", **fields)
+            for word in words:
+                self.assertIn(word, why)
+        self.assertEqual(self.guests(), [])
+
+    def test_stale_daemon_leaves_no_guest(self):
+        self.client.create("m", ram=64 * MIB, backend="KERNEL")
+        guest, = self.guests()
+        self.client.close()
+        self.daemon.kill()
+        while Path(f"/proc/{guest}").exists() and \
+                "Z" not in Path(f"/proc/{guest}/stat").read_text().rsplit(")", 1)[1].split()[0]:
+            time.sleep(0.01)
+        self.daemon.start()
+        self.client = self.daemon.client()
+        self.assertEqual(self.state("m"), "MACHINE_RUNNING")
+
+    def test_not_lost(self):
+        self.client.create("m", ram=64 * MIB)
+        self.refused(Code.FAILED_PRECONDITION, self.client.call, "Machines/Revive", machine="m")
+
+
+class NoQemu(GuestTest):
+    image = property(lambda self: KERNEL)
+    environment = {"PATH": "/nonexistent"}
+
+    def test_names_the_package(self):
+        why = self.refused(Code.INVALID_ARGUMENT, self.client.create, "m", ram=64 * MIB,
+                           backend="KERNEL")
+        self.assertIn("qemu-system-x86", why)
+
+
+class NoKernel(GuestTest):
+    image = "/nonexistent.elf"
+
+    def test_names_the_image(self):
+        why = self.refused(Code.INVALID_ARGUMENT, self.client.create, "m", ram=64 * MIB,
+                           backend="KERNEL")
+        self.assertIn("/nonexistent.elf", why)
+
+
+class NotAKernel(GuestTest):
+    image = "/bin/sh"
+
+    def test_says_what_qemu_said(self):
+        self.client.create("m", ram=64 * MIB, backend="KERNEL")
+        while self.state("m") != "MACHINE_LOST":
+            time.sleep(0.01)
+        self.assertIn("QEMU exited with status 1: qemu", self.client.machine("m").reason)
+
+
+if __name__ == "__main__":
+    PROGRAM, CONTRACT, KERNEL, FAULTY = sys.argv[1], Contract(sys.argv[2]), *sys.argv[3:5]
+    unittest.main(argv=[sys.argv[0], *sys.argv[5:]])
