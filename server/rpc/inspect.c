@@ -51,63 +51,62 @@ static void sink_text(struct inspect_sink *base, const char *bytes, u32 length)
 	s->out->length += length;
 }
 
-/* Rows and text are asked for apart, so that each knows what the other has left. */
-static u32 look(struct machine *m, struct rpc_question *q, struct wire_buffer *rows,
-		struct wire_buffer *text, bool *ret_truncated)
+/* In a thread of the pool. Rows and text are asked for apart, so that each knows what the
+ * other has left. */
+static void see_report(struct machine_look *l)
 {
+	struct rpc_question *q = rpc_looking(l);
 	const struct contract_inspection *info = &contract_inspections[q->row];
+	struct rpc_seen *seen = &q->seen;
 	struct sink s = {
 	    .base = {.text = sink_text, .row = sink_row, .want_rows = true},
-	    .out = rows,
+	    .out = &seen->rows,
 	    .row = q->row,
 	    .limit = REPORT_MAX,
 	};
-	u32 status = machine_inspect(m, info->code, q->args, &s.base);
 
-	*ret_truncated = s.truncated;
-	if (status != STATUS_OK)
-		return status; /* LOST, for one: then it cannot be asked again */
+	seen->status = look_inspect(l, info->code, q->args, &s.base);
+	seen->truncated = s.truncated;
+	if (seen->status != STATUS_OK)
+		return;
 	s.base.want_rows = false;
 	s.base.want_text = true;
-	s.out = text;
-	s.limit = MESSAGE_MAX - rows->length;
+	s.out = &seen->text;
+	s.limit = MESSAGE_MAX - seen->rows.length;
 	s.truncated = false;
-	status = machine_inspect(m, info->code, q->args, &s.base);
-	*ret_truncated |= s.truncated;
-	return status;
+	seen->status = look_inspect(l, info->code, q->args, &s.base);
+	seen->truncated |= s.truncated;
 }
 
+static void tell_report(struct rpc_question *q, struct machine *m)
+{
+	const struct rpc_seen *seen = &q->seen;
+	struct wire_buffer *b = &rpc.scratch;
+
+	if (seen->status == STATUS_OK) {
+		b->length = 0;
+		wire_put_integer(b, RESPONSE_OP, q->op);
+		wire_put_bytes(b, RESPONSE_TEXT, seen->text.bytes, seen->text.length);
+		wire_put_integer(b, RESPONSE_TRUNCATED, seen->truncated);
+		wire_put_bytes_always(b, contract_inspections[q->row].code, seen->rows.bytes,
+				      seen->rows.length);
+		rpc_reply_scratch(q->call);
+		return;
+	}
+	if (q->look.found_lost)
+		rpc_fail(q->call, MACHINE_E_IS_LOST, machine_reason(m));
+	else if (seen->status == STATUS_NOT_FOUND)
+		net_finish(q->call, NET_NOT_FOUND, "the machine has no such thing");
+	else
+		net_finish(q->call, NET_INVALID_ARGUMENT, "the machine cannot answer that now");
+	turn_wake(rpc.turn);
+}
+
+/* After a failed commit the machine is RECOVERING, and says so. */
 static bool answer_inspect(struct rpc_question *q, enum machine_error error, const char *why)
 {
-	struct wire_buffer rows = {0}, text = {0}, *b = &rpc.scratch;
-	struct machine *m;
-	bool truncated;
-	u32 status;
-
-	(void)error, (void)why; /* After a failed commit the machine is RECOVERING. */
-	if (!rpc_look(q, &m))
-		return false;
-	if (!m)
-		return true;
-	status = look(m, q, &rows, &text, &truncated);
-	if (status == STATUS_OK) {
-		b->length = 0;
-		wire_put_integer(b, RESPONSE_OP, machine_ops(m));
-		wire_put_bytes(b, RESPONSE_TEXT, text.bytes, text.length);
-		wire_put_integer(b, RESPONSE_TRUNCATED, truncated);
-		wire_put_bytes_always(b, contract_inspections[q->row].code, rows.bytes,
-				      rows.length);
-		rpc_reply_scratch(q->call);
-	} else if (status == STATUS_LOST) {
-		rpc_fail(q->call, MACHINE_E_IS_LOST, machine_reason(m));
-	} else if (status == STATUS_NOT_FOUND) {
-		net_finish(q->call, NET_NOT_FOUND, "the machine has no such thing");
-	} else {
-		net_finish(q->call, NET_INVALID_ARGUMENT, "the machine cannot answer that now");
-	}
-	wire_free(&rows);
-	wire_free(&text);
-	return true;
+	(void)error, (void)why;
+	return rpc_look(q, see_report, tell_report);
 }
 
 /* Which of contract_inspections has this number, or contract_nr_inspections. */

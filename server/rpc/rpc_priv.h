@@ -44,7 +44,7 @@ int rpc_unknown_machine(char *text, size_t size, const char *name, size_t length
  * A unary call whose answer comes after the turn's commit. `answer` sends and
  * finishes, and returns true; or returns false to be called after the next turn. It
  * gets the machine by id again: it may be gone. The question is freed after it, or
- * when the call is closed, whatever comes first.
+ * when the call is closed, whatever comes first; if it is looking, after the look.
  */
 struct rpc_question {
 	struct turn_waiter waiter;
@@ -54,6 +54,19 @@ struct rpc_question {
 	unsigned row;
 	uint64_t args[OP_ARGS];
 	uint64_t token, sequence;
+	/* Of a question that looks into its machine. */
+	struct machine_look look;
+	bool is_looking;
+	void (*tell)(struct rpc_question *q, struct machine *m);
+	uint64_t op; /* the machine's last, when it was looked into */
+	struct rpc_seen {
+		const char *lie; /* NULL: none */
+		struct engine_error why;
+		struct engine_digest digest;
+		struct wire_buffer rows, text;
+		bool truncated;
+		uint32_t status;
+	} seen;
 };
 struct rpc_question *rpc_ask(struct net_call *call, uint64_t machine,
 			     bool (*answer)(struct rpc_question *q, enum machine_error error,
@@ -68,9 +81,12 @@ bool rpc_unary_is_waiting(struct net_call *call); /* ... for its message */
 void rpc_unary_half_close(struct net_call *call);
 void rpc_unary_closed(struct net_call *call, enum net_end end);
 
-/* In an answer: the question's machine, if it can be looked into. False: an op is half
- * done, ask after the next turn. True without a machine: the call has ended with why. */
-bool rpc_look(struct rpc_question *q, struct machine **ret);
+/* As an answer: `see` looks into the machine in a thread of the pool and fills q->seen,
+ * `tell` sends that and finishes. What is answered: as of answer(). */
+bool rpc_look(struct rpc_question *q, void (*see)(struct machine_look *l),
+	      void (*tell)(struct rpc_question *q, struct machine *m));
+/* In `see`: whose look it is. */
+struct rpc_question *rpc_looking(struct machine_look *l);
 
 /* Sends rpc.scratch as the one answer and finishes. */
 void rpc_reply_scratch(struct net_call *call);

@@ -616,6 +616,73 @@ class Fairness(DaemonTest):
         self.assertTrue(c.call("Machines/Check", machine="m").ok)
 
 
+class Looks(DaemonTest):
+    """Check, Digest and Inspect of a machine so large that they take their time."""
+    MANY = 60
+
+    def setUp(self):
+        super().setUp()
+        c = self.client
+        c.create("big", ram=63 << 30, pae=True, page_offset=0x40000000, vmalloc=1 << 30)
+        c.create("small", ram=64 * MIB)
+        r = c.op("big", "Vmalloc", {"size": 1000 * MIB, "gfp": GFP_HIGHUSER}, timeout=600)
+        self.assertEqual((self.status(r), r.nr_pages), ("OK", 256000))
+
+    def start(self, client, path, **fields):
+        kind = CONTRACT.type(CONTRACT.method(path).input_type.name)
+        return client.unary(path).future(kind(**fields), timeout=600)
+
+    def checks(self, client):
+        return [self.start(client, "Machines/Check", machine="big") for _ in range(self.MANY)]
+
+    def test_an_audit_does_not_hold_another_machine_back(self):
+        """By order alone: ops sent one after the other behind many audits are all
+        answered before the last audit is."""
+        c = self.client
+        late = self.start(c, "Memory/DrainPcp", context={"machine": "small"})
+        checks = self.checks(c)
+        late.result()
+        for _ in range(20):
+            self.assertEqual(self.status(c.op("small", "DrainPcp")), "OK")
+        self.assertFalse(all(f.done() for f in checks))
+        # Their own machine waits for them, and goes on.
+        number = c.op("big", "DrainPcp", timeout=600).outcome.op
+        for f in checks:
+            self.assertTrue(f.result().ok)
+            self.assertIn(f.result().op, (1, number))
+        self.assertEqual(number, 2)
+        one = c.digest("big")
+        reports = [self.start(c, "Machines/Inspect", machine="big", zoneinfo={}),
+                   self.start(c, "Machines/Inspect", machine="big", vmallocinfo={})]
+        self.assertEqual([len(r.result().text) > 0 for r in reports], [True, True])
+        self.assertEqual(c.digest("big"), one)
+
+    def test_a_machine_that_is_looked_into_can_go(self):
+        c = self.client
+        checks = self.checks(c)
+        c.call("Machines/Destroy", machine="big", timeout=600)
+        for f in checks:
+            if f.exception() is None:
+                self.assertTrue(f.result().ok)
+            else:
+                self.assertEqual(f.exception().code(), Code.NOT_FOUND)
+        self.refused(Code.NOT_FOUND, c.digest, "big")
+        self.assertEqual(self.status(c.op("small", "DrainPcp")), "OK")
+
+    def test_whoever_asked_can_go(self):
+        other = self.connect()
+        checks = self.checks(other)
+        checks[0].cancel()
+        other.close()
+        self.assertEqual(self.status(self.client.op("big", "DrainPcp", timeout=600)), "OK")
+        self.assertTrue(self.client.call("Machines/Check", machine="big").ok)
+
+    def test_the_daemon_ends_while_it_looks(self):
+        self.checks(self.client)
+        self.again()
+        self.wait_for("the replay", lambda: self.client.machine("big").state == 2)
+
+
 class Contracts(unittest.TestCase):
     def test_a_new_op_needs_nothing_here(self):
         """The services, the history and the client know ops by the contract's tables:
