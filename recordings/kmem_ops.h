@@ -1,0 +1,59 @@
+/*
+ * kmem_ops.h - from a trace's events to the allocations and frees that it stands for.
+ *
+ * Rules for what the events do not say of themselves:
+ *  1. A page that is freed in a batch is announced by mm_page_free and freed at its
+ *     mm_page_free_batched, in that order: the announcement is no free. One that has no
+ *     batched free within the next 4096 events, or whose frame is allocated before it,
+ *     was a free.
+ *  2. Of a trace that was taken between two snapshots, what counts lies between them, and
+ *     before the process that takes the second one (its name is given): loading its module
+ *     allocates in bulk, which has no tracepoint.
+ *  3. When kswapd took a watermark boost back is not in a trace. It is taken to have done
+ *     so at once: after an allocation that boosted, every zone's boost goes. Whoever
+ *     replays counts how often.
+ *  4. A failed allocation (page NULL, frame 0) is an op that should fail.
+ */
+#ifndef RECORDINGS_KMEM_OPS_H
+#define RECORDINGS_KMEM_OPS_H
+
+#include "kmem_text.h"
+
+struct kmem_op {
+	uint32_t pfn; /* the recorded machine's frame; 0: a failed allocation */
+	uint32_t gfp;
+	uint16_t cpu;
+	uint8_t order;
+	bool is_alloc;
+	bool boosts; /* an mm_page_alloc_extfrag came with it */
+};
+
+/* Which part of a trace counts. Zero it for all of it. */
+struct kmem_span {
+	uint64_t begin_us;
+	uint64_t end_us;	  /* 0: to its end */
+	const char *last_process; /* NULL: none takes a snapshot at the end */
+};
+
+/* Reads begin and end from the stamps of two snapshots in a folder (state-begin,
+ * state-end, .jsonl or .jsonl.gz). False: they are not there. */
+bool kmem_span_read(const char *folder, struct kmem_span *ret);
+
+struct kmem_counts {
+	uint64_t events, announcements, outside, wrong, unknown_flags;
+	bool has_extfrag;
+};
+
+struct kmem_ops;
+
+struct kmem_ops *kmem_ops_new(const struct kmem_span *span);
+/* False: the span is over, and no further event counts. */
+bool kmem_ops_line(struct kmem_ops *k, const char *line);
+/* No more lines come: everything is decided now. */
+void kmem_ops_end(struct kmem_ops *k);
+/* The next op that is decided. */
+bool kmem_ops_next(struct kmem_ops *k, struct kmem_op *ret);
+const struct kmem_counts *kmem_ops_counts(const struct kmem_ops *k);
+void kmem_ops_free(struct kmem_ops *k);
+
+#endif
