@@ -114,7 +114,7 @@ static void set_pcp(struct engine *e, u32 zone, u32 managed)
 	const struct frames_state *f = &e->st->frames;
 	struct zone *z = &e->st->frames.zone[zone];
 	u32 share = at_least(at_most(managed >> BATCH_SHARE_SHIFT, BATCH_MOST_PAGES) / BATCHES, 1);
-	u32 batch = (1u << (bit_length(share + share / 2) - 1)) - 1;
+	u32 batch = (1u << bit_length(share + share / 2)) / 2 - 1;
 	u32 pages = z->mark[MARK_LOW] + z->boost;
 
 	if (f->pcp_high_fraction)
@@ -184,9 +184,17 @@ static u32 buffer_pages(struct engine *e, const u32 managed[NR_ZONES])
 	return pages;
 }
 
+/* min_free_kbytes from pages of lowmem. 16 times their KiB fits into 32 bits. */
+static u32 min_free_of(u32 lowmem)
+{
+	return at_most(at_least(square_root(lowmem * PAGE_KIB * 16), MIN_FREE_LEAST),
+		       MIN_FREE_MOST);
+}
+
 /* Huge pages want some pageblocks of each type kept nearly free: two in each zone,
- * and for each pair of types one, up to 5 % of lowmem. */
-static void raise_for_huge_pages(struct engine *e, const u32 managed[NR_ZONES])
+ * and for each pair of types one, up to 5 % of lowmem. Where they are switched off, Linux
+ * computes min_free_kbytes once more, from what its first marks have left of lowmem. */
+static void adjust_for_huge_pages(struct engine *e, const u32 managed[NR_ZONES])
 {
 	struct frames_state *f = &e->st->frames;
 	u32 zones = (managed[ZONE_DMA] ? 1u : 0) + (managed[ZONE_NORMAL] ? 1u : 0), total = 0,
@@ -194,12 +202,16 @@ static void raise_for_huge_pages(struct engine *e, const u32 managed[NR_ZONES])
 
 	for (u32 i = 0; i < NR_ZONES; i++)
 		total += managed[i];
-	if ((e->st->config.flags & CONFIG_THP_OFF) || total < THP_LEAST_PAGES)
+	if (total < THP_LEAST_PAGES)
 		return;
-	pages = (2 + NR_PCP_TYPES * NR_PCP_TYPES) * zones *
-		pages_of_order(e->st->layout.pageblock_order);
-	pages = at_most(pages, buffer_pages(e, managed) / THP_SHARE);
-	f->min_free_kbytes = at_least(f->min_free_kbytes, pages * PAGE_KIB);
+	if (e->st->config.flags & CONFIG_THP_OFF) {
+		f->min_free_kbytes = min_free_of(buffer_pages(e, managed));
+	} else {
+		pages = (2 + NR_PCP_TYPES * NR_PCP_TYPES) * zones *
+			pages_of_order(e->st->layout.pageblock_order);
+		pages = at_most(pages, buffer_pages(e, managed) / THP_SHARE);
+		f->min_free_kbytes = at_least(f->min_free_kbytes, pages * PAGE_KIB);
+	}
 	set_marks(e, managed);
 }
 
@@ -231,12 +243,9 @@ void marks_boot(struct engine *e)
 	/* Initrd and init memory lie in NORMAL, if there is one. */
 	lowmem = managed[ZONE_NORMAL] ? ZONE_NORMAL : ZONE_DMA;
 	managed[lowmem] -= at_most(late, managed[lowmem]);
-	/* 16 times lowmem in KiB fits into 32 bits: lowmem is below 4 GiB. */
-	f->min_free_kbytes =
-	    at_most(at_least(square_root(lowmem_pages(e, managed) * PAGE_KIB * 16), MIN_FREE_LEAST),
-		    MIN_FREE_MOST);
+	f->min_free_kbytes = min_free_of(lowmem_pages(e, managed));
 	set_marks(e, managed);
-	raise_for_huge_pages(e, managed);
+	adjust_for_huge_pages(e, managed);
 	set_reserves(e, managed);
 	for (u32 i = 0; i < NR_ZONES; i++)
 		f->zone[i].stat_threshold = marks_stat_threshold(e, managed[i]);
