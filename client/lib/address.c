@@ -87,7 +87,7 @@ static int connect_unix(const char *path, uint64_t deadline, char *err, size_t e
 			 sizeof sa.sun_path - 1, path);
 		return ZONED_ARGUMENT;
 	}
-	strcpy(sa.sun_path, path);
+	memcpy(sa.sun_path, path, strlen(path) + 1);
 	fd = socket_connect(AF_UNIX, (struct sockaddr *)&sa, sizeof sa, deadline);
 	if (fd < 0) {
 		snprintf(err, err_size, "cannot connect to unix:%s: %s", path, strerror(-fd));
@@ -125,7 +125,7 @@ static int connect_tcp(const char *host_port, uint64_t deadline, char *err, size
 		snprintf(err, err_size, "the host's name is too long");
 		return ZONED_ARGUMENT;
 	}
-	strcpy(text, host_port);
+	memcpy(text, host_port, strlen(host_port) + 1);
 	if (!split_host_port(text, &host, &port)) {
 		snprintf(err, err_size, "tcp:%s is not tcp:HOST:PORT", host_port);
 		return ZONED_ARGUMENT;

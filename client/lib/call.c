@@ -29,8 +29,10 @@ int zoned_call(struct zoned *z, const char *method, const ProtobufCMessage *requ
 		rc = zoned_stream_end(s);
 	if (!rc)
 		rc = zoned_stream_receive(s, ZONED_NO_TIMEOUT, &reply);
-	if (rc == ZONED_END)
-		rc = fail(z, ZONED_PROTOCOL, "%s: OK without an answer", method);
+	if (rc == ZONED_END) {
+		rc = ZONED_PROTOCOL;
+		fail(z, rc, "%s: OK without an answer", method);
+	}
 	/* The answer counts only with the trailers behind it. */
 	if (!rc) {
 		rc = zoned_stream_receive(s, ZONED_NO_TIMEOUT, &second);

@@ -19,6 +19,7 @@ enum {
 	FIELD_BATCH_OPS = 2,
 	WIRE_LENGTH_DELIMITED = 2,
 	VARINT_MAX = 10,
+	HEAD_MAX = 2 * VARINT_MAX, /* a field's tag and length */
 };
 
 struct zoned_run {
@@ -56,7 +57,7 @@ int zoned_run_open(struct zoned *z, const Zoned__V1__OpContext *context, zoned_r
 	int rc;
 
 	if (run)
-		to = bytes_reserve(&run->batch, 2 * VARINT_MAX + length);
+		to = bytes_reserve(&run->batch, HEAD_MAX + length);
 	if (!to) {
 		free(run);
 		return fail(z, ZONED_NO_MEMORY, "out of memory");
@@ -79,14 +80,14 @@ int zoned_run_open(struct zoned *z, const Zoned__V1__OpContext *context, zoned_r
 int zoned_run_add(struct zoned_run *run, uint32_t code, const ProtobufCMessage *op)
 {
 	struct zoned *z = run->stream->connection;
-	uint8_t inner[2 * VARINT_MAX], *to;
+	uint8_t inner[HEAD_MAX], *to;
 	size_t length, inner_length;
 
 	if (code >= OP_CODE_END || op->descriptor != contract_op_messages[code].op)
 		return fail(z, ZONED_ARGUMENT, "no op %u, or a message that is not its own", code);
 	length = protobuf_c_message_get_packed_size(op);
 	inner_length = put_head(inner, code, length);
-	to = bytes_reserve(&run->batch, 2 * VARINT_MAX + inner_length + length);
+	to = bytes_reserve(&run->batch, HEAD_MAX + inner_length + length);
 	if (!to)
 		return fail(z, ZONED_NO_MEMORY, "out of memory");
 	to += put_head(to, FIELD_BATCH_OPS, inner_length + length);

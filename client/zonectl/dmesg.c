@@ -26,13 +26,19 @@ static const struct {
 /* "[mem 0xA-0xB] TYPE" anywhere in a line. */
 static bool parse_entry(const char *line, Zoned__V1__E820Entry *entry)
 {
-	const char *mem = strstr(line, "[mem 0x"), *end;
+	const char *mem = strstr(line, "[mem 0x");
 	unsigned long long first, last;
+	char *end;
 	unsigned i;
 
-	if (!mem || sscanf(mem, "[mem %llx-%llx]", &first, &last) != 2 || last < first)
+	if (!mem)
 		return false;
-	end = strchr(mem, ']') + 1;
+	first = strtoull(mem + strlen("[mem "), &end, 16);
+	if (strncmp(end, "-0x", 3) != 0)
+		return false;
+	last = strtoull(end + 1, &end, 16);
+	if (*end++ != ']' || last < first)
+		return false;
 	end += strspn(end, " \t");
 	for (i = 0; i < sizeof e820_types / sizeof *e820_types; i++)
 		if (strncmp(end, e820_types[i].name, strlen(e820_types[i].name)) == 0) {

@@ -592,8 +592,9 @@ static bool submit(struct pipe *p, json_t *object, const struct contract_op *op,
 			broken(p, rc);
 		slot.as = as ? must(strdup(as)) : NULL;
 		if (as)
-			json_object_set_new(p->names, as,
-					    json_integer((json_int_t)(p->base + p->nr_slots)));
+			json_object_set_new(
+			    p->names, as,
+			    json_integer((json_int_t)p->base + (json_int_t)p->nr_slots));
 		slot_add(p, &slot);
 	}
 	message_free(m);

@@ -106,7 +106,7 @@ void table_add(struct table *t, const char *const *cells)
 
 	if (t->nr_rows == t->capacity) {
 		t->capacity = t->capacity ? 2 * t->capacity : 64;
-		t->cells = must(realloc(t->cells, t->capacity * t->nr_columns * sizeof *t->cells));
+		t->cells = must(realloc(t->cells, sizeof *t->cells * t->capacity * t->nr_columns));
 	}
 	for (i = 0; i < t->nr_columns; i++) {
 		unsigned width = text_width(cells[i]);

@@ -90,13 +90,15 @@ static void format_time(int64_t ns, char *to, size_t size)
 
 static char *blob_text(const ProtobufCBinaryData *blob)
 {
-	char *text = must(malloc(2 * blob->len + 4));
+	char *text = must(malloc(2 * blob->len + sizeof "x''")), *at = text;
 	size_t i;
 
-	strcpy(text, "x'");
-	for (i = 0; i < blob->len; i++)
-		snprintf(text + 2 + 2 * i, 3, "%02x", blob->data[i]);
-	strcpy(text + 2 + 2 * blob->len, "'");
+	*at++ = 'x';
+	*at++ = '\'';
+	for (i = 0; i < blob->len; i++, at += 2)
+		snprintf(at, 3, "%02x", blob->data[i]);
+	*at++ = '\'';
+	*at = '\0';
 	return text;
 }
 
@@ -258,7 +260,7 @@ static void finish(struct output *o)
 
 	if (o->form == JSON)
 		fputs(o->columns ? "\n]\n" : "[]\n", o->to);
-	for (i = 0; i < o->nr_columns; i++)
+	for (i = 0; o->columns && i < o->nr_columns; i++)
 		free(o->columns[i].name);
 	free(o->columns);
 	table_free(o->table);

@@ -384,15 +384,19 @@ uint8_t *hex_parse(const char *text, size_t *ret_length)
 	uint8_t *out = must(malloc(strlen(text) / 2 + 1)), *o = out;
 
 	while (*text) {
+		int high, low;
+
 		if (isspace((unsigned char)*text)) {
 			text++;
 			continue;
 		}
-		if (nibble(text[0]) < 0 || nibble(text[1]) < 0) {
+		high = nibble(text[0]);
+		low = high < 0 ? -1 : nibble(text[1]);
+		if (low < 0) {
 			free(out);
 			return NULL;
 		}
-		*o++ = (uint8_t)(nibble(text[0]) << 4 | nibble(text[1]));
+		*o++ = (uint8_t)(high << 4 | low);
 		text += 2;
 	}
 	*ret_length = (size_t)(o - out);

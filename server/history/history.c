@@ -349,23 +349,22 @@ static void name_foreign_readers(const struct history *h, char *names, size_t si
 	names[0] = '\0';
 	if (locks && stat(h->shm_path, &st) == 0) {
 		while (fgets(line, sizeof(line), locks) && used < size) {
-			unsigned long inode;
-			int pid;
-			char path[64];
+			char inode[24], pid[16], path[64];
 			FILE *f;
 
 			/* "1: POSIX  ADVISORY  READ 4242 fe:00:1051 123 123" */
-			if (sscanf(line, "%*u: %*s %*s %*s %d %*x:%*x:%lu", &pid, &inode) != 2 ||
-			    inode != st.st_ino || pid == getpid() || pid <= 0)
+			if (sscanf(line, "%*u: %*s %*s %*s %15s %*x:%*x:%23s", pid, inode) != 2 ||
+			    strtoull(inode, NULL, 10) != st.st_ino ||
+			    strtol(pid, NULL, 10) == getpid() || strtol(pid, NULL, 10) <= 0)
 				continue;
-			snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+			snprintf(path, sizeof(path), "/proc/%s/comm", pid);
 			f = fopen(path, "re");
 			if (!f || !fgets(comm, sizeof(comm), f))
 				snprintf(comm, sizeof(comm), "?");
 			if (f)
 				fclose(f);
 			comm[strcspn(comm, "\n")] = '\0';
-			used += (size_t)snprintf(names + used, size - used, "%s%d (%s)",
+			used += (size_t)snprintf(names + used, size - used, "%s%s (%s)",
 						 used ? ", " : "", pid, comm);
 		}
 	}

@@ -224,7 +224,8 @@ static int event_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i
 	else if (i == 1)
 		sqlite3_result_int64(out, e->kind);
 	else
-		sqlite3_result_int64(out, (sqlite3_int64)(c->journal->next_event + c->at));
+		sqlite3_result_int64(out,
+				     (sqlite3_int64)c->journal->next_event + (sqlite3_int64)c->at);
 	return SQLITE_OK;
 }
 

@@ -159,11 +159,11 @@ static void finish(struct net_call *call, enum net_status status, const char *me
 /* Tells the handler that the call is over. */
 static void end_handler(struct net_call *call, enum net_end end)
 {
-	bool tell = call->opened && !call->over;
+	bool tell = call->handler && !call->over;
 
 	call->over = true;
 	if (tell)
-		call->method->handler->closed(call, end);
+		call->handler->closed(call, end);
 }
 
 /* Ends a call that broke the rules. */
@@ -216,7 +216,7 @@ void call_take_output(struct net_call *call, const uint8_t *frame_header, size_t
 	c->queued -= length;
 	call->sent = true;
 	update_window(call);
-	if (!call->finished && call->method->handler->writable &&
+	if (!call->finished && call->handler->writable &&
 	    buffer_length(&call->out) < server->options.limits.output_low) {
 		call->drained = true;
 		server_defer(call);
@@ -300,8 +300,8 @@ static void open_call(struct net_call *call)
 		timeouts_set(&call->connection->server->timeouts, &call->timeout, call->deadline,
 			     deadline_passed);
 	}
-	call->opened = true;
-	call->method->handler->open(call);
+	call->handler = call->method->handler;
+	call->handler->open(call);
 }
 
 /* Who may not know what exists hears of the token first. */
@@ -383,8 +383,7 @@ static size_t complete(struct net_call *call, const uint8_t *bytes, size_t lengt
 	whole = call->in;
 	call->in = (struct buffer){0};
 	c->unfinished -= want;
-	call->method->handler->message(call, whole.bytes + whole.start + GRPC_PREFIX,
-				       want - GRPC_PREFIX);
+	call->handler->message(call, whole.bytes + whole.start + GRPC_PREFIX, want - GRPC_PREFIX);
 	buffer_clear(&c->server->pool, &whole);
 	return taken;
 }
@@ -409,7 +408,7 @@ static void deliver(struct net_call *call, const uint8_t *bytes, size_t length)
 				keep(call, bytes, length);
 				return;
 			}
-			call->method->handler->message(call, bytes + GRPC_PREFIX, message);
+			call->handler->message(call, bytes + GRPC_PREFIX, message);
 			taken = GRPC_PREFIX + message;
 		}
 		bytes += taken;
@@ -426,7 +425,7 @@ static void check_half_close(struct net_call *call)
 		return;
 	}
 	call->told_half_close = true;
-	call->method->handler->half_close(call);
+	call->handler->half_close(call);
 }
 
 void call_data(struct net_call *call, const uint8_t *bytes, size_t length)
@@ -452,7 +451,8 @@ void call_resume(struct net_call *call)
 		call->resume = call->paused = false;
 		call->in = (struct buffer){0};
 		call->connection->unfinished -= buffer_length(&held);
-		deliver(call, held.bytes + held.start, buffer_length(&held));
+		if (buffer_length(&held))
+			deliver(call, held.bytes + held.start, buffer_length(&held));
 		buffer_clear(pool, &held);
 		check_half_close(call);
 		update_window(call);
@@ -460,7 +460,7 @@ void call_resume(struct net_call *call)
 	if (call->drained) {
 		call->drained = false;
 		if (!call->finished)
-			call->method->handler->writable(call);
+			call->handler->writable(call);
 	}
 }
 

@@ -109,8 +109,10 @@ struct net_call {
 	size_t header_bytes;
 	uint64_t timeout_ns; /* UINT64_MAX: none */
 
-	/* Where the call stands. `opened` to `over` is the handler's time. */
-	bool opened;	      /* handler->open was called */
+	/* The method's, from its `open` on; NULL before and for a call that never got so far. */
+	const struct net_handler *handler;
+
+	/* Where the call stands. */
 	bool over;	      /* handler->closed was called, or never will be */
 	bool ended;	      /* the client sent END_STREAM */
 	bool told_half_close; /* ... and the handler knows */

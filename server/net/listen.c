@@ -120,7 +120,7 @@ static int clear_path(const char *path, struct sentence err)
 		return errno == ENOENT ? 0 : fail(err, -errno, "%s: %s", path, strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return fail(err, UV_EEXIST, "%s exists and is not a socket", path);
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, strlen(path) + 1);
 	if (is_live(&address))
 		return fail(err, UV_EADDRINUSE, "%s: another server is listening there", path);
 	if (unlink(path) != 0)

@@ -133,9 +133,9 @@ static void fill_defaults(struct net_limits *limits)
 	if (!limits->streams)
 		limits->streams = 1024;
 	if (!limits->message_bytes)
-		limits->message_bytes = 4 * 1024 * 1024;
+		limits->message_bytes = (size_t)4 << 20;
 	if (!limits->output_bytes)
-		limits->output_bytes = 8 * 1024 * 1024;
+		limits->output_bytes = (size_t)8 << 20;
 	if (!limits->output_low)
 		limits->output_low = limits->output_bytes / 4;
 }

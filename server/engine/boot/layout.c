@@ -284,6 +284,8 @@ bool ram_map_make(const struct engine_config *config, paddr_t end, struct ram_ma
 {
 	bool pc;
 
+	ret->nr = 0;
+	ret->reserved0 = 0;
 	if (config->preset >= sizeof presets / sizeof presets[0])
 		return refuse(why, "preset %u, and there are %u", config->preset,
 			      (u32)(sizeof presets / sizeof presets[0]));
@@ -291,8 +293,6 @@ bool ram_map_make(const struct engine_config *config, paddr_t end, struct ram_ma
 		return refuse(why, config->ram ? "both ram and an e820 map"
 					       : "neither ram nor an e820 map");
 	pc = presets[config->preset].pc;
-	ret->nr = 0;
-	ret->reserved0 = 0;
 	if (!(config->ram ? map_from_size(config, pc, ret, why) : map_from_e820(config, ret, why)))
 		return false;
 	map_cut(ret, 0, PAGE_SIZE);
@@ -422,7 +422,7 @@ static u32 find_movable(const struct engine_config *config, const struct ram_map
 {
 	u64 total = map_count(map, 0, ~0ULL);
 	u64 kernel = config->kernelcore >> PAGE_SHIFT;
-	u64 movable = (config->movablecore + PAGE_SIZE * MAX_ORDER_PAGES - 1) >> PAGE_SHIFT &
+	u64 movable = (config->movablecore + (u64)PAGE_SIZE * MAX_ORDER_PAGES - 1) >> PAGE_SHIFT &
 		      ~(u64)(MAX_ORDER_PAGES - 1);
 	u64 start = 0;
 

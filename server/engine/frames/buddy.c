@@ -276,7 +276,7 @@ static bool fall_back(struct engine *e, u32 zone, u32 order, u32 type)
 	if (!pfn)
 		return false;
 	if (!may_steal(e, o, type) && o > order)
-		for (o = order, pfn = 0; !(pfn = fallback_block(e, z, o, type)); o++)
+		for (o = order; !(pfn = fallback_block(e, z, o, type)); o++)
 			;
 	steal(e, zone, pfn, type, may_steal(e, o, type));
 	return true;

@@ -90,7 +90,7 @@ ref_t slab_alloc(struct engine *e, u32 cache)
 	if (++s->used == slab_objects_per_frame(size))
 		unlink_frame(e, cache, pfn);
 	e->st->slab.cache[cache].nr_objects++;
-	object = (u8 *)(s + 1) + index * size;
+	object = (u8 *)(s + 1) + (size_t)index * size;
 	__builtin_memset(object, 0, size);
 	return ref_of(e, object);
 }
