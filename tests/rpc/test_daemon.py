@@ -395,6 +395,34 @@ class Recovery(DaemonTest):
         self.assertEqual(sorted(rows), list(range(1, len(rows) + 1)))
         self.assertEqual(self.client.machine("m").ops, len(rows))
 
+    def test_a_fork_has_the_labels_of_its_own(self):
+        """Owners are of one machine: a fork takes its parent's along, number by number,
+        and what it adds is not its parent's."""
+        c = self.client
+        c.create("m", ram=256 * MIB)
+        for owner in ("first", "second"):
+            c.op("m", "AllocPages", {"gfp": GFP_KERNEL}, owner=owner)
+        c.op("m", "Fork", {"name": b"f"}, owner="third")
+        for kill in (False, True):
+            c.op("f", "AllocPages", {"gfp": GFP_KERNEL, "order": 1}, owner="second")
+            c.op("f", "AllocPages", {"gfp": GFP_KERNEL, "order": 2}, owner="own")
+            c.op("m", "AllocPages", {"gfp": GFP_KERNEL, "order": 3}, owner="parent's")
+            self.again(kill)
+            c = self.client
+        self.assertEqual(c.query(
+            "SELECT machine, owner, count(*), sum(pages) FROM allocations"
+            " GROUP BY machine, owner ORDER BY machine, owner"),
+            [["f", "own", 2, 8], ["f", "second", 2, 4],
+             ["m", "first", 1, 1], ["m", "parent's", 2, 16], ["m", "second", 1, 1]])
+        labels = "SELECT label FROM owners JOIN machines m ON m.id = machine WHERE m.name = ?1" \
+                 " ORDER BY number"
+        self.assertEqual(c.query(labels, "f"), [["first"], ["second"], ["third"], ["own"]])
+        self.assertEqual(c.query(labels, "m"), [["first"], ["second"], ["third"], ["parent's"]])
+        # And by number in the engine's own state.
+        r = c.op("f", "AllocPages", {"gfp": GFP_KERNEL}, owner="own")
+        page = c.call("Machines/Inspect", machine="f", page={"pfn": r.pfn})
+        self.assertRegex(page.text, r"owner\s+4\b")
+
     def test_status_knows_what_became_of_an_op(self):
         c = self.client
         c.create("m", ram=256 * MIB)
@@ -582,6 +610,54 @@ class Limits(DaemonTest):
         self.assertGreater(c.machine("a").resident_bytes, 16 * MIB)
         c.call("Machines/Destroy", machine="a")
         c.create("c", ram=64 * MIB)
+
+
+class HostLimits(DaemonTest):
+    options = ("--max-memory", "1M", "--query-timeout-ms", "300")
+
+    def test_memory_in_all(self):
+        """The daemon itself is larger than that; it says so as soon as it has looked."""
+        c, made = self.client, []
+
+        def is_refused():
+            try:
+                made.append(c.create(f"m{len(made)}", ram=64 * MIB).name)
+            except grpc.RpcError as e:
+                self.assertEqual(e.code(), Code.RESOURCE_EXHAUSTED, e.details())
+                return True
+            return False
+
+        self.wait_for("the limit", is_refused)
+        for name in made:
+            self.refused(Code.RESOURCE_EXHAUSTED, c.op, name, "DrainPcp")
+            self.assertTrue(c.call("Machines/Check", machine=name).ok)
+
+    def test_a_query_without_end(self):
+        c = self.client
+        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)" \
+                  " SELECT count(*) FROM n"
+        details = self.refused(Code.DEADLINE_EXCEEDED, c.query, endless)
+        self.assertIn("time limit", details)
+        self.assertEqual(c.query("SELECT 1"), [[1]])
+
+    def test_more_queries_than_there_may_be(self):
+        c = self.client
+        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)" \
+                  " SELECT count(*) FROM n"
+        call = c.channel.unary_stream(
+            "/zoned.v1.History/Query", request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=CONTRACT.type("QueryResponse").FromString)
+        running = [call(CONTRACT.type("QueryRequest")(sql=endless), timeout=600)
+                   for _ in range(40)]
+        codes = [r.code() for r in running]
+        self.assertEqual(set(codes), {Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED})
+        self.assertEqual(codes.count(Code.RESOURCE_EXHAUSTED), 8)
+
+    def test_a_message_that_is_too_long(self):
+        c = self.client
+        send = c.unary("Machines/List", raw=True)
+        self.refused(Code.RESOURCE_EXHAUSTED, send, b"\xa2\x06" + bytes(5 << 20), timeout=60)
+        self.assertEqual(len(c.call("Machines/List").machines), 0)
 
 
 class Fairness(DaemonTest):
