@@ -24,6 +24,7 @@ static const struct command {
 } commands[] = {
     {"machine", machine_command, "create, list, get, destroy, revive, check, digest"},
     {"pipe", pipe_command, "ops from JSON lines, pipelined, results as JSON lines"},
+    {"import", import_command, "replay an ftrace of a real Linux's allocator"},
     {"sql", sql_command, "ask the history"},
     {"tail", tail_command, "follow ops and events as they happen"},
     {"map", map_command, "draw a machine's memory and address space"},

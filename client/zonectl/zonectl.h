@@ -177,6 +177,7 @@ int machine_command(struct ctl *ctl, int argc, char **argv);
 int sql_command(struct ctl *ctl, int argc, char **argv);
 int tail_command(struct ctl *ctl, int argc, char **argv);
 int pipe_command(struct ctl *ctl, int argc, char **argv);
+int import_command(struct ctl *ctl, int argc, char **argv);
 int map_command(struct ctl *ctl, int argc, char **argv);
 int explain_command(struct ctl *ctl, int argc, char **argv);
 /* Every command's word to a suggestion. */
