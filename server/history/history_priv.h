@@ -36,7 +36,7 @@ static inline int64_t key_of(uint64_t machine, uint64_t op)
 	return (int64_t)(machine << KEY_OP_BITS | op);
 }
 
-/* Columns of the table ops, in the order of the schema. */
+/* Columns of the view ops, in the order of the schema. */
 enum op_column {
 	COL_KEY,
 	COL_CODE,
@@ -60,9 +60,45 @@ enum op_column {
 	OP_COLUMNS,
 };
 
-/* A row that waits for the commit: its columns as SQLite will store them. */
+/* Columns of the table op_rows: what every op has. A row costs by its columns, hardly
+ * by their width, so small fields share one. */
+enum row_column {
+	ROW_KEY,
+	ROW_TIME_NS,
+	ROW_WHAT,   /* task << 32 | cpu << 16 | status << 8 | code */
+	ROW_CALLER, /* client << 32 | owner */
+	ROW_LATENCY_NS,
+	ROW_A0,
+	ROW_A1,
+	ROW_V0,
+	ROW_V1,
+	ROW_V2,
+	ROW_FIRST_EVENT,
+	ROW_NR_EVENTS,
+	ROW_KINDS,
+	ROW_COLUMNS,
+};
+
+/* Columns of the table op_more: an op has a row there when any of them is not 0. */
+enum more_column {
+	MORE_KEY,
+	MORE_TOKEN,
+	MORE_SEQUENCE,
+	MORE_A2,
+	MORE_V3 = MORE_A2 + OP_ARGS - 2,
+	MORE_DATA_LEN,
+	MORE_RESULT_LEN,
+	MORE_RESULT_HASH,
+	MORE_COLUMNS,
+};
+
+/* Rows that wait for the commit: their columns as SQLite will store them. */
 struct pending_op {
-	int64_t column[OP_COLUMNS];
+	int64_t column[ROW_COLUMNS];
+};
+
+struct pending_more {
+	int64_t column[MORE_COLUMNS];
 };
 
 struct pending_payload {
@@ -85,8 +121,9 @@ struct growing {
 };
 
 struct journal {
-	struct growing ops, events, payloads, completions, bytes;
+	struct growing ops, more, events, payloads, completions, bytes;
 	uint64_t next_event;		/* id of the first pending event */
+	int64_t last_key;		/* the largest in op_rows; 0: none */
 	bool in_transaction;		/* rare rows have been written already */
 	int error;			/* HISTORY_*: this turn cannot be committed, */
 	char why[HISTORY_ERROR_LENGTH]; /* because of this */
@@ -97,6 +134,7 @@ enum history_statement {
 	ST_COMMIT,
 	ST_ROLLBACK,
 	ST_INSERT_OPS,
+	ST_INSERT_MORE,
 	ST_INSERT_EVENTS,
 	ST_INSERT_PAYLOADS,
 	ST_INSERT_COMPLETIONS,
@@ -147,7 +185,7 @@ struct history {
 
 /* Maps an SQLite error to ours and says what it was about. */
 int history_map_error(sqlite3 *db, int rc, const char *doing, char *err, size_t err_size);
-/* FNV-1a, 64 bits: what ops.result_hash holds of a result's data. */
+/* FNV-1a, 64 bits: what op_more.result_hash holds of a result's data. */
 uint64_t history_hash(const uint8_t *bytes, size_t length);
 /* Frames in the WAL, in bytes. */
 uint64_t history_wal_bytes(const struct history *h);
@@ -175,7 +213,7 @@ bool history_reserve_machine(struct history *h, uint64_t machine);
 
 /* ---- replay.c ---- */
 
-/* Loads next_machine, next_client, next_event and ends. */
+/* Loads next_machine, next_client, next_event, last_key and ends. */
 int replay_load(struct history *h, char *err, size_t err_size);
 /* The columns of ops in the order of enum op_column, and one such row read. */
 #define OP_COLUMN_LIST                                                                        \

@@ -13,6 +13,9 @@
  *     makes the commit fail; history_append() itself cannot.
  *  3. Event ids are dense in the order of commits: next_event moves only when a
  *     commit has succeeded.
+ *  4. Where a row's key is one more than the largest in its table, SQLite itself makes
+ *     it: looking for a place that is known to be the end is a third of an insertion.
+ *     Every commit compares the last key made with the one meant.
  *
  * Not modelled: a turn that is larger than memory. The machine bounds what one op
  * may do, and the turn what it executes; if memory ends all the same, (2) holds.
@@ -70,6 +73,7 @@ static void empty(struct growing *g, size_t size)
 static void journal_forget(struct journal *j)
 {
 	empty(&j->ops, sizeof(struct pending_op));
+	empty(&j->more, sizeof(struct pending_more));
 	empty(&j->events, sizeof(struct engine_event));
 	empty(&j->payloads, sizeof(struct pending_payload));
 	empty(&j->completions, sizeof(struct pending_completion));
@@ -105,6 +109,7 @@ struct pending_cursor {
 	const struct journal *journal;
 	const char *rows;
 	size_t at, nr;
+	int64_t last_key; /* of pending_ops: the largest in op_rows so far */
 };
 
 struct connection {
@@ -180,6 +185,7 @@ static int pending_filter(sqlite3_vtab_cursor *cursor, int number, const char *s
 	c->rows = g->rows;
 	c->nr = g->nr;
 	c->at = 0;
+	c->last_key = c->journal->last_key;
 	return SQLITE_OK;
 }
 
@@ -204,13 +210,31 @@ static int pending_rowid(sqlite3_vtab_cursor *cursor, sqlite3_int64 *ret)
 
 static int op_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
 {
-	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
+	struct pending_cursor *c = (struct pending_cursor *)cursor;
 	const struct pending_op *op = (const struct pending_op *)c->rows + c->at;
+	int64_t value = op->column[i];
 
-	/* A column without a result is NULL: outside the index of tokens. */
-	if ((i == COL_TOKEN || i == COL_SEQUENCE) && !op->column[COL_TOKEN])
+	if (i == ROW_KEY && value > c->last_key) {
+		bool next = value == c->last_key + 1;
+
+		c->last_key = value;
+		/* A column without a result is NULL: invariant 4. */
+		if (next)
+			return SQLITE_OK;
+	}
+	sqlite3_result_int64(out, value);
+	return SQLITE_OK;
+}
+
+static int more_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
+{
+	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
+	const struct pending_more *more = (const struct pending_more *)c->rows + c->at;
+
+	/* NULL, which is outside the index of tokens. */
+	if ((i == MORE_TOKEN || i == MORE_SEQUENCE) && !more->column[MORE_TOKEN])
 		return SQLITE_OK;
-	sqlite3_result_int64(out, op->column[i]);
+	sqlite3_result_int64(out, more->column[i]);
 	return SQLITE_OK;
 }
 
@@ -219,13 +243,7 @@ static int event_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i
 	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
 	const struct engine_event *e = (const struct engine_event *)c->rows + c->at;
 
-	if (i >= 2)
-		sqlite3_result_int64(out, e->w[i - 2]);
-	else if (i == 1)
-		sqlite3_result_int64(out, e->kind);
-	else
-		sqlite3_result_int64(out,
-				     (sqlite3_int64)c->journal->next_event + (sqlite3_int64)c->at);
+	sqlite3_result_int64(out, i == 0 ? e->kind : e->w[i - 1]);
 	return SQLITE_OK;
 }
 
@@ -262,9 +280,14 @@ static int completion_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, 
 	}
 
 static const struct source sources[] = {
-    {MODULE(op_column), "pending_ops", "CREATE TABLE x(" OP_COLUMN_LIST ")",
+    {MODULE(op_column), "pending_ops",
+     "CREATE TABLE x(key, time_ns, what, caller, latency_ns, a0, a1, v0, v1, v2, first_event,"
+     " nr_events, kinds)",
      offsetof(struct journal, ops)},
-    {MODULE(event_column), "pending_events", "CREATE TABLE x(id, kind, w0, w1, w2, w3, w4, w5)",
+    {MODULE(more_column), "pending_more",
+     "CREATE TABLE x(key, token, sequence, a2, a3, a4, a5, v3, data_len, result_len, result_hash)",
+     offsetof(struct journal, more)},
+    {MODULE(event_column), "pending_events", "CREATE TABLE x(kind, w0, w1, w2, w3, w4, w5)",
      offsetof(struct journal, events)},
     {MODULE(payload_column), "pending_payloads", "CREATE TABLE x(key, data)",
      offsetof(struct journal, payloads)},
@@ -281,8 +304,10 @@ static const char *const statement_sql[NR_STATEMENTS] = {
     [ST_BEGIN] = "BEGIN IMMEDIATE",
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",
-    [ST_INSERT_OPS] = "INSERT INTO ops SELECT * FROM pending_ops",
-    [ST_INSERT_EVENTS] = "INSERT INTO events SELECT * FROM pending_events",
+    [ST_INSERT_OPS] = "INSERT INTO op_rows SELECT * FROM pending_ops",
+    [ST_INSERT_MORE] = "INSERT INTO op_more SELECT * FROM pending_more",
+    [ST_INSERT_EVENTS] = "INSERT INTO events(kind, w0, w1, w2, w3, w4, w5)"
+			 " SELECT * FROM pending_events",
     [ST_INSERT_PAYLOADS] = "INSERT INTO payloads SELECT * FROM pending_payloads",
     [ST_INSERT_COMPLETIONS] = "INSERT INTO completions SELECT * FROM pending_completions",
     [ST_INSERT_MACHINE] = INSERT_MACHINE,
@@ -322,6 +347,7 @@ void journal_close(struct history *h)
 	for (size_t i = 0; i < NR_STATEMENTS; i++)
 		sqlite3_finalize(h->statements[i]);
 	free(j->ops.rows);
+	free(j->more.rows);
 	free(j->events.rows);
 	free(j->payloads.rows);
 	free(j->completions.rows);
@@ -565,6 +591,35 @@ static void append_payload(struct history *h, int64_t key, const uint8_t *data, 
 		*p = (struct pending_payload){key, offset, length};
 }
 
+/* What of an op does not stand in its row of op_rows. */
+static void append_more(struct history *h, int64_t key, const struct history_record *r)
+{
+	const uint64_t *a = r->args;
+	struct pending_more *more;
+	int64_t *c;
+
+	if (!(r->token | a[2] | a[3] | a[4] | a[5] | r->values[3] | r->data_len | r->result_len))
+		return;
+	more = grow(h, &h->journal.more, 1, sizeof(*more));
+	if (!more)
+		return;
+	c = more->column;
+	c[MORE_KEY] = key;
+	c[MORE_TOKEN] = (int64_t)r->token;
+	c[MORE_SEQUENCE] = (int64_t)r->sequence;
+	memcpy(&c[MORE_A2], &a[2], sizeof(r->args) - 2 * sizeof(*a));
+	c[MORE_V3] = (int64_t)r->values[3];
+	c[MORE_DATA_LEN] = r->data_len;
+	c[MORE_RESULT_LEN] = r->result_len;
+	c[MORE_RESULT_HASH] =
+	    r->result_len ? (int64_t)history_hash(r->result_data, r->result_len) : 0;
+}
+
+static bool has_key(const struct history *h, const struct history_record *r)
+{
+	return r->machine != 0 && r->machine < h->next_machine && r->op <= KEY_OP_MASK;
+}
+
 void history_append(struct history *h, const struct history_record *r)
 {
 	uint64_t first_event = h->journal.next_event + h->journal.events.nr, kinds;
@@ -572,10 +627,11 @@ void history_append(struct history *h, const struct history_record *r)
 	struct pending_op *op;
 	int64_t *c;
 
-	if (r->machine == 0 || r->machine >= h->next_machine || r->op > KEY_OP_MASK) {
+	if (!has_key(h, r) || r->cpu > 0xffff || r->code > 0xff || r->status > 0xff ||
+	    r->client > INT32_MAX) {
 		journal_fail(h, HISTORY_IO,
-			     "an op of a machine that was never made, or the machine "
-			     "has had all the ops it can have");
+			     "an op of a machine that was never made, or one whose number, cpu, "
+			     "client, code or status the record has no room for");
 		return;
 	}
 	op = grow(h, &h->journal.ops, 1, sizeof(*op));
@@ -583,27 +639,18 @@ void history_append(struct history *h, const struct history_record *r)
 		return;
 	kinds = append_events(h, r->events, r->nr_events);
 	append_payload(h, key, r->data, r->data_len);
+	append_more(h, key, r);
 	c = op->column;
-	c[COL_KEY] = key;
-	c[COL_CODE] = r->code;
-	c[COL_CPU] = r->cpu;
-	c[COL_TASK] = r->task;
-	c[COL_OWNER] = r->owner;
-	c[COL_STATUS] = r->status;
-	c[COL_TIME_NS] = r->time_ns;
-	c[COL_LATENCY_NS] = (int64_t)r->latency_ns;
-	c[COL_CLIENT] = (int64_t)r->client;
-	c[COL_TOKEN] = (int64_t)r->token;
-	c[COL_SEQUENCE] = (int64_t)r->sequence;
-	memcpy(&c[COL_A0], r->args, sizeof(r->args));
-	memcpy(&c[COL_V0], r->values, sizeof(r->values));
-	c[COL_DATA_LEN] = r->data_len;
-	c[COL_RESULT_LEN] = r->result_len;
-	c[COL_RESULT_HASH] =
-	    r->result_len ? (int64_t)history_hash(r->result_data, r->result_len) : 0;
-	c[COL_FIRST_EVENT] = (int64_t)first_event;
-	c[COL_NR_EVENTS] = r->nr_events;
-	c[COL_KINDS] = (int64_t)kinds;
+	c[ROW_KEY] = key;
+	c[ROW_TIME_NS] = r->time_ns;
+	c[ROW_WHAT] = (int64_t)((uint64_t)r->task << 32 | r->cpu << 16 | r->status << 8 | r->code);
+	c[ROW_CALLER] = (int64_t)(r->client << 32 | r->owner);
+	c[ROW_LATENCY_NS] = (int64_t)r->latency_ns;
+	memcpy(&c[ROW_A0], r->args, 2 * sizeof(r->args[0]));
+	memcpy(&c[ROW_V0], r->values, 3 * sizeof(r->values[0]));
+	c[ROW_FIRST_EVENT] = (int64_t)first_event;
+	c[ROW_NR_EVENTS] = r->nr_events;
+	c[ROW_KINDS] = (int64_t)kinds;
 	if (r->code == OP_SET_POLICY && r->status == STATUS_OK && r->args[2] != DETAIL_UNCHANGED)
 		lower_detail(h, r->machine, r->args[2]);
 }
@@ -619,15 +666,40 @@ void history_append_completion(struct history *h, uint64_t machine, uint64_t wok
 
 /* ---- the commit ---- */
 
+/* Invariant 4: the last row that was inserted has the key that it should. */
+static int check_last_key(struct history *h, int64_t meant)
+{
+	return sqlite3_last_insert_rowid(h->writer) == meant ? SQLITE_OK : SQLITE_CORRUPT;
+}
+
+static int insert_ops(struct history *h)
+{
+	const struct pending_op *ops = h->journal.ops.rows;
+	int rc = step(h, ST_INSERT_OPS);
+
+	return rc == SQLITE_OK ? check_last_key(h, ops[h->journal.ops.nr - 1].column[ROW_KEY]) : rc;
+}
+
+static int insert_events(struct history *h)
+{
+	const struct journal *j = &h->journal;
+	int rc = step(h, ST_INSERT_EVENTS);
+
+	return rc == SQLITE_OK ? check_last_key(h, (int64_t)(j->next_event + j->events.nr - 1))
+			       : rc;
+}
+
 static int insert_pending(struct history *h)
 {
 	const struct journal *j = &h->journal;
 	int rc = j->in_transaction ? SQLITE_OK : step(h, ST_BEGIN);
 
 	if (rc == SQLITE_OK && j->ops.nr)
-		rc = step(h, ST_INSERT_OPS);
+		rc = insert_ops(h);
+	if (rc == SQLITE_OK && j->more.nr)
+		rc = step(h, ST_INSERT_MORE);
 	if (rc == SQLITE_OK && j->events.nr)
-		rc = step(h, ST_INSERT_EVENTS);
+		rc = insert_events(h);
 	if (rc == SQLITE_OK && j->payloads.nr)
 		rc = step(h, ST_INSERT_PAYLOADS);
 	if (rc == SQLITE_OK && j->completions.nr)
@@ -640,9 +712,11 @@ static void note_ends(struct history *h)
 	const struct pending_op *ops = h->journal.ops.rows;
 
 	for (size_t i = 0; i < h->journal.ops.nr; i++) {
-		uint64_t key = (uint64_t)ops[i].column[COL_KEY];
+		uint64_t key = (uint64_t)ops[i].column[ROW_KEY];
 
 		h->ends[key >> KEY_OP_BITS] = (key & KEY_OP_MASK) + 1;
+		if ((int64_t)key > h->journal.last_key)
+			h->journal.last_key = (int64_t)key;
 	}
 }
 

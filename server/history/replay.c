@@ -60,7 +60,7 @@ static int load_ends(struct history *h)
 {
 	sqlite3_stmt *st;
 	int rc = prepare(h,
-			 "SELECT id, (SELECT max(key) FROM ops WHERE key BETWEEN id << 40"
+			 "SELECT id, (SELECT max(key) FROM op_rows WHERE key BETWEEN id << 40"
 			 " AND (id << 40) + 0xffffffffff) FROM machines",
 			 &st);
 
@@ -86,6 +86,7 @@ static int load_ends(struct history *h)
 
 int replay_load(struct history *h, char *err, size_t err_size)
 {
+	uint64_t last_key = 0;
 	int rc = load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM machines", &h->next_machine);
 
 	if (rc == SQLITE_OK)
@@ -94,6 +95,9 @@ int replay_load(struct history *h, char *err, size_t err_size)
 	if (rc == SQLITE_OK)
 		rc = load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM events",
 				 &h->journal.next_event);
+	if (rc == SQLITE_OK)
+		rc = load_number(h, "SELECT coalesce(max(key), 0) FROM op_rows", &last_key);
+	h->journal.last_key = (int64_t)last_key;
 	if (rc == SQLITE_OK)
 		rc = load_ends(h);
 	if (rc == SQLITE_OK)
@@ -346,8 +350,9 @@ int history_find_token(struct history *h, uint64_t machine, uint64_t token, uint
 	if (!token)
 		return HISTORY_OK;
 	rc = prepare(h,
-		     "SELECT " OP_COLUMN_LIST " FROM ops INDEXED BY ops_token"
-		     " WHERE token = ?1 AND sequence = ?2 AND key BETWEEN ?3 AND ?4 LIMIT 1",
+		     "SELECT " OP_COLUMN_LIST " FROM ops WHERE key ="
+		     " (SELECT key FROM op_more INDEXED BY op_more_token"
+		     " WHERE token = ?1 AND sequence = ?2 AND key BETWEEN ?3 AND ?4 LIMIT 1)",
 		     &st);
 	if (rc != SQLITE_OK)
 		return map(h, rc);

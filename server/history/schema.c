@@ -29,6 +29,18 @@
 static_assert(EVENT_KIND_END <= 63, "ops.kinds has a bit for each kind, and its sign stays 0");
 static_assert(EVENT_WORDS == 6 && OP_ARGS == 6 && OP_VALUES == 4, "the tables' columns");
 
+/* Fields of an op `o` in op_rows, and of its row `x` in op_more where it has one. */
+#define O_CODE	       "(o.what & 0xff)"
+#define O_STATUS       "((o.what >> 8) & 0xff)"
+#define O_CPU	       "((o.what >> 16) & 0xffff)"
+#define O_TASK	       "((o.what >> 32) & 0xffffffff)"
+#define O_OWNER	       "(o.caller & 0xffffffff)"
+#define O_CLIENT       "(o.caller >> 32)"
+#define X(column)      "coalesce(x." column ", 0)"
+#define LEFT_JOIN_MORE " LEFT JOIN op_more x ON x.key = o.key"
+
+static_assert(OP_CODE_END <= 0x100, "op_rows.what has a byte for it");
+
 static const char tables_sql[] =
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE machines("
@@ -46,34 +58,69 @@ static const char tables_sql[] =
     "CREATE TABLE owners("
     " machine INTEGER NOT NULL, number INTEGER NOT NULL, label TEXT NOT NULL,"
     " PRIMARY KEY(machine, number)) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE ops("
-    " key INTEGER PRIMARY KEY, code INTEGER, cpu INTEGER, task INTEGER, owner INTEGER,"
-    " status INTEGER, time_ns INTEGER, latency_ns INTEGER, client INTEGER, token INTEGER,"
-    " sequence INTEGER, a0 INTEGER, a1 INTEGER, a2 INTEGER, a3 INTEGER, a4 INTEGER, a5 INTEGER,"
-    " v0 INTEGER, v1 INTEGER, v2 INTEGER, v3 INTEGER, data_len INTEGER, result_len INTEGER,"
-    " result_hash INTEGER, first_event INTEGER, nr_events INTEGER, kinds INTEGER) STRICT;"
+    "CREATE TABLE op_rows("
+    " key INTEGER PRIMARY KEY, time_ns INTEGER, what INTEGER, caller INTEGER,"
+    " latency_ns INTEGER, a0 INTEGER, a1 INTEGER, v0 INTEGER, v1 INTEGER, v2 INTEGER,"
+    " first_event INTEGER, nr_events INTEGER, kinds INTEGER) STRICT;"
+    "CREATE TABLE op_more("
+    " key INTEGER PRIMARY KEY, token INTEGER, sequence INTEGER, a2 INTEGER, a3 INTEGER,"
+    " a4 INTEGER, a5 INTEGER, v3 INTEGER, data_len INTEGER, result_len INTEGER,"
+    " result_hash INTEGER) STRICT;"
     /* Only ops of clients that want to ask again pay for this. */
-    "CREATE INDEX ops_token ON ops(token, sequence) WHERE token IS NOT NULL;"
-    "CREATE TABLE completions("
-    " key INTEGER PRIMARY KEY, woken_by INTEGER NOT NULL, time_ns INTEGER NOT NULL,"
-    " status INTEGER NOT NULL, task INTEGER NOT NULL,"
-    " v0 INTEGER, v1 INTEGER, v2 INTEGER, v3 INTEGER) STRICT;"
-    "CREATE TABLE payloads(key INTEGER PRIMARY KEY, data BLOB) STRICT;"
-    "CREATE TABLE events("
-    " id INTEGER PRIMARY KEY, kind INTEGER, w0 INTEGER, w1 INTEGER, w2 INTEGER, w3 INTEGER,"
-    " w4 INTEGER, w5 INTEGER) STRICT;"
-    "CREATE TABLE op_names("
-    " code INTEGER PRIMARY KEY, name TEXT NOT NULL, word TEXT NOT NULL, doc TEXT NOT NULL)"
-    " STRICT;"
-    "CREATE TABLE event_kinds("
-    " kind INTEGER PRIMARY KEY, name TEXT NOT NULL, notable INTEGER NOT NULL,"
-    " doc TEXT NOT NULL) STRICT;"
-    "CREATE TABLE enum_values("
-    " enum TEXT NOT NULL, value INTEGER NOT NULL, name TEXT NOT NULL, doc TEXT NOT NULL,"
-    " PRIMARY KEY(enum, value)) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE view_columns("
-    " view TEXT NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL,"
-    " doc TEXT NOT NULL, PRIMARY KEY(view, position)) STRICT, WITHOUT ROWID;";
+    "CREATE INDEX op_more_token ON op_more(token, sequence) WHERE token IS NOT NULL;"
+    /* Belongs to the tables, not to the contract: what they hold, field by field. */
+    "CREATE VIEW ops AS SELECT o.key AS key, " O_CODE " AS code, " O_CPU " AS cpu,"
+    " " O_TASK " AS task, " O_OWNER " AS owner, " O_STATUS " AS status, o.time_ns AS time_ns,"
+    " o.latency_ns AS latency_ns, " O_CLIENT " AS client, x.token AS token,"
+    " x.sequence AS sequence, o.a0 AS a0, o.a1 AS a1, " X("a2") " AS a2, " X(
+	"a3") " AS a3,"
+	      " " X("a4") " AS a4, " X(
+		  "a5") " AS a5, o.v0 AS v0, o.v1 AS v1, o.v2 AS v2,"
+			" " X("v3") " AS v3, " X("data_len") " AS data_len, " X(
+			    "result_len") " AS result_len,"
+					  " " X(
+					      "result_hash") " AS result_hash, o.first_event AS "
+							     "first_event,"
+							     " o.nr_events AS nr_events, o.kinds "
+							     "AS kinds FROM op_rows "
+							     "o" LEFT_JOIN_MORE ";"
+							     "CREATE TABLE completions("
+							     " key INTEGER PRIMARY KEY, woken_by "
+							     "INTEGER NOT NULL, time_ns INTEGER "
+							     "NOT NULL,"
+							     " status INTEGER NOT NULL, task "
+							     "INTEGER NOT NULL,"
+							     " v0 INTEGER, v1 INTEGER, v2 INTEGER, "
+							     "v3 INTEGER) STRICT;"
+							     "CREATE TABLE payloads(key INTEGER "
+							     "PRIMARY KEY, data BLOB) STRICT;"
+							     "CREATE TABLE events("
+							     " id INTEGER PRIMARY KEY, kind "
+							     "INTEGER, w0 INTEGER, w1 INTEGER, w2 "
+							     "INTEGER, w3 INTEGER,"
+							     " w4 INTEGER, w5 INTEGER) STRICT;"
+							     "CREATE TABLE op_names("
+							     " code INTEGER PRIMARY KEY, name TEXT "
+							     "NOT NULL, word TEXT NOT NULL, doc "
+							     "TEXT NOT NULL)"
+							     " STRICT;"
+							     "CREATE TABLE event_kinds("
+							     " kind INTEGER PRIMARY KEY, name TEXT "
+							     "NOT NULL, notable INTEGER NOT NULL,"
+							     " doc TEXT NOT NULL) STRICT;"
+							     "CREATE TABLE enum_values("
+							     " enum TEXT NOT NULL, value INTEGER "
+							     "NOT NULL, name TEXT NOT NULL, doc "
+							     "TEXT NOT NULL,"
+							     " PRIMARY KEY(enum, value)) STRICT, "
+							     "WITHOUT ROWID;"
+							     "CREATE TABLE view_columns("
+							     " view TEXT NOT NULL, position "
+							     "INTEGER NOT NULL, name TEXT NOT "
+							     "NULL, unit TEXT NOT NULL,"
+							     " doc TEXT NOT NULL, PRIMARY "
+							     "KEY(view, position)) STRICT, WITHOUT "
+							     "ROWID;";
 
 /* ---- the text of a view ---- */
 
@@ -132,7 +179,7 @@ static const char list_sql[] =
     " + (instr('123456789ABCDEF', substr(h, 7, 1)) << 28)"
     " + (instr('123456789ABCDEF', substr(h, 8, 1)) << 24))"
     " FROM (WITH RECURSIVE w(i) AS (SELECT 0 UNION ALL SELECT i + 4 FROM w WHERE i + 4 < "
-    "o.data_len)"
+    "x.data_len)"
     " SELECT hex(substr(p.data, i + 1, 4)) AS h FROM payloads p, w WHERE p.key = o.key))";
 
 static bool view_has(const struct view *v, const char *name)
@@ -215,20 +262,20 @@ static void view_end(struct view *v, const char *from)
  * keys. CROSS JOIN is SQLite's way to say so, and a + before a column keeps its
  * planner from building an index on it for the query: that would take the place of
  * the range of keys, and read every event of a kind once for each op. */
-#define FROM_OPS                           \
-	"FROM machines m CROSS JOIN ops o" \
+#define FROM_OPS                               \
+	"FROM machines m CROSS JOIN op_rows o" \
 	" ON o.key BETWEEN m.id << 40 AND (m.id << 40) + 0xffffffffff"
 #define JOIN_EVENTS            \
 	" CROSS JOIN events e" \
 	" ON e.id >= o.first_event AND e.id < o.first_event + o.nr_events"
 #define OP_NUMBER "(o.key & 0xffffffffff)"
-#define OWNER_OF  "(SELECT label FROM owners WHERE machine = m.id AND number = o.owner)"
-#define OP_NAME	  "(SELECT name FROM op_names WHERE code = o.code)"
+#define OWNER_OF  "(SELECT label FROM owners WHERE machine = m.id AND number = " O_OWNER ")"
+#define OP_NAME	  "(SELECT name FROM op_names WHERE code = " O_CODE ")"
 
 #define PARKED "15"
 /* No key, and so no search, for an op that did not park. */
 #define LEFT_JOIN_COMPLETIONS \
-	" LEFT JOIN completions c ON c.key = CASE WHEN o.status = " PARKED " THEN o.key END"
+	" LEFT JOIN completions c ON c.key = CASE WHEN " O_STATUS " = " PARKED " THEN o.key END"
 
 static_assert(KEY_OP_BITS == 40, "FROM_OPS and OP_NUMBER spell it");
 static_assert(STATUS_PARKED == 15, "PARKED spells it");
@@ -246,10 +293,10 @@ static const struct fixed_column op_base[] = {
     {"time", "strftime('%Y-%m-%dT%H:%M:%fZ', o.time_ns / 1e9, 'unixepoch')", "",
      "The same, to be read."},
     {"latency_ns", "o.latency_ns", "ns", "From the op's arrival to its execution."},
-    {"cpu", "o.cpu", "", "CPU that executed it."},
-    {"task", "o.task", "", "Task on whose behalf; 0: the kernel's own context."},
+    {"cpu", O_CPU, "", "CPU that executed it."},
+    {"task", O_TASK, "", "Task on whose behalf; 0: the kernel's own context."},
     {"owner", OWNER_OF, "", "The caller's label."},
-    {"client", "o.client", "", "Row in clients; 0: the daemon itself."},
+    {"client", O_CLIENT, "", "Row in clients; 0: the daemon itself."},
 };
 
 static void view_add_fixed(struct view *v, const struct fixed_column *columns, size_t nr)
@@ -268,12 +315,12 @@ static void op_view(sqlite3_str *script, const struct contract_op *op)
 	view_begin(&v, script, name, op->doc);
 	view_add_fixed(&v, op_base, sizeof(op_base) / sizeof(op_base[0]));
 	view_add_taking(&v, "base", "status",
-			enum_case(find_enum("Status"), "coalesce(c.status, o.status)"), "",
+			enum_case(find_enum("Status"), "coalesce(c.status, " O_STATUS ")"), "",
 			"How it ended; PARKED: it still sleeps.");
 	view_add(&v, "base", "woken_by", "c.woken_by", "",
 		 "Of an op that had parked: who ended it.");
 	for (unsigned i = 0; i < op->args.nr_ints; i++) {
-		snprintf(raw, sizeof(raw), "o.a%u", i);
+		snprintf(raw, sizeof(raw), i < 2 ? "o.a%u" : X("a%u"), i);
 		view_add_field(&v, "arg", &op->args.ints[i], raw);
 	}
 	if (op->args.data) {
@@ -287,17 +334,17 @@ static void op_view(sqlite3_str *script, const struct contract_op *op)
 			 f->unit, f->doc);
 	}
 	for (unsigned i = 0; i < op->values.nr_ints; i++) {
-		snprintf(raw, sizeof(raw), "coalesce(c.v%u, o.v%u)", i, i);
+		snprintf(raw, sizeof(raw), "coalesce(c.v%u, %c.v%u, 0)", i, i < 3 ? 'o' : 'x', i);
 		view_add_field(&v, "result", &op->values.ints[i], raw);
 	}
 	if (op->values.data) {
-		view_add(&v, "result", "result_length", "o.result_len", "bytes",
+		view_add(&v, "result", "result_length", X("result_len"), "bytes",
 			 "Length of the data that the op answered.");
-		view_add(&v, "result", "result_hash", "o.result_hash", "",
+		view_add(&v, "result", "result_hash", X("result_hash"), "",
 			 "FNV-1a of that data, 64 bits.");
 	}
-	sqlite3_str_appendf(script, "\n" FROM_OPS " AND +o.code = %u", op->code);
-	view_end(&v, LEFT_JOIN_COMPLETIONS);
+	sqlite3_str_appendf(script, "\n" FROM_OPS " AND " O_CODE " = %u", op->code);
+	view_end(&v, LEFT_JOIN_MORE LEFT_JOIN_COMPLETIONS);
 	sqlite3_free(name);
 }
 
@@ -407,8 +454,8 @@ static const struct fixed_column machine_detail_columns[] = {
 static const char machine_detail_from[] =
     "FROM (SELECT id AS machine_id, name AS machine, 0 AS from_op,"
     " CASE detail WHEN 0 THEN 3 ELSE detail END AS detail FROM machines"
-    " UNION ALL SELECT m.id, m.name, " OP_NUMBER " + 1, o.a2 " FROM_OPS
-    " AND +o.code = 25 AND +o.status = 0 AND o.a2 <> 0)";
+    " UNION ALL SELECT m.id, m.name, " OP_NUMBER " + 1, x.a2 " FROM_OPS " AND " O_CODE
+    " = 25 AND " O_STATUS " = 0 CROSS JOIN op_more x ON x.key = o.key AND x.a2 <> 0)";
 static_assert(OP_SET_POLICY == 25 && DETAIL_ALL == 3, "machine_detail spells them");
 
 static const struct fixed_column machine_config_columns[] = {
@@ -447,15 +494,16 @@ static const struct fixed_column op_log_columns[] = {
     {"name", OP_NAME, "", "Name of the op; null for 0, the machine's making."},
     {"time_ns", "o.time_ns", "ns", "Wall clock of the turn, since 1970."},
     {"latency_ns", "o.latency_ns", "ns", "From the op's arrival to its execution."},
-    {"cpu", "o.cpu", "", "CPU that executed it."},
-    {"task", "o.task", "", "Task on whose behalf."},
+    {"cpu", O_CPU, "", "CPU that executed it."},
+    {"task", O_TASK, "", "Task on whose behalf."},
     {"owner", OWNER_OF, "", "The caller's label."},
-    {"client", "(SELECT address FROM clients WHERE id = o.client)", "", "Who sent it."},
-    {"status", NAME_OF("Status", "o.status"), "", "As answered at once; PARKED: see ended."},
+    {"client", "(SELECT address FROM clients WHERE id = " O_CLIENT ")", "", "Who sent it."},
+    {"status", NAME_OF("Status", O_STATUS), "", "As answered at once; PARKED: see ended."},
     {"ended", NAME_OF("Status", "c.status"), "", "Of an op that had parked: how it ended."},
     {"woken_by", "c.woken_by", "", "Of an op that had parked: who ended it."},
-    {"args", "json_array(o.a0, o.a1, o.a2, o.a3, o.a4, o.a5)", "", "Arguments, in order."},
-    {"result", "json_array(o.v0, o.v1, o.v2, o.v3)", "", "Values answered, in order."},
+    {"args", "json_array(o.a0, o.a1, " X("a2") ", " X("a3") ", " X("a4") ", " X("a5") ")", "",
+     "Arguments, in order."},
+    {"result", "json_array(o.v0, o.v1, o.v2, " X("v3") ")", "", "Values answered, in order."},
     {"events", "o.nr_events", "", "Events kept."},
 };
 
@@ -486,18 +534,21 @@ static const struct fixed_column allocations_columns[] = {
     {"from_op_name", "(SELECT name FROM op_names WHERE code = a.code)", "", "Name of that op."},
     {"from_time_ns", "a.time_ns", "ns", "When."},
     {"to_op", "f.key & 0xffffffffff", "", "Op that freed it; null: none has."},
-    {"to_op_name", "(SELECT name FROM op_names WHERE code = f.code)", "", "Name of that op."},
+    {"to_op_name", "(SELECT name FROM op_names WHERE code = f.what & 0xff)", "",
+     "Name of that op."},
     {"to_time_ns", "f.time_ns", "ns", "When."},
     {"live", "next_kind IS NULL", "", "1: not freed, as far as events were kept."},
     COMPLETE_COLUMN("3"),
 };
 static const char allocations_from[] =
     "FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, " OP_NUMBER " AS op,"
-    " o.code, o.task, o.owner, o.time_ns, e.kind, e.w0 AS pfn, e.w1 AS \"order\", e.w2 AS gfp,"
+    " " O_CODE " AS code, " O_TASK " AS task, " O_OWNER
+    " AS owner, o.time_ns, e.kind, e.w0 AS pfn, e.w1 AS \"order\", e.w2 AS gfp,"
     " e.w3 AS zone, e.w4 AS migratetype, lead(e.kind) OVER w AS next_kind,"
     " lead(o.key) OVER w AS next_key " WITH_ALLOC_FREE " WINDOW w AS (" OF_MACHINE
     ", e.w0 ORDER BY e.id)) a"
-    " LEFT JOIN ops f ON f.key = a.next_key AND a.next_kind = " K_FREE " WHERE a.kind = " K_ALLOC;
+    " LEFT JOIN op_rows f ON f.key = a.next_key AND a.next_kind = " K_FREE
+    " WHERE a.kind = " K_ALLOC;
 
 static const struct fixed_column zone_fallbacks_columns[] = {
     {"machine_id", "m.id", "", "Number of the machine; never reused."},
@@ -584,7 +635,8 @@ static const struct asked_view {
      "FROM machines m"},
     {"machine_detail", "What the history keeps of a machine's events, and from which op on.",
      COLUMNS(machine_detail), machine_detail_from},
-    {"op_log", "Every op, with its name.", COLUMNS(op_log), FROM_OPS LEFT_JOIN_COMPLETIONS},
+    {"op_log", "Every op, with its name.", COLUMNS(op_log),
+     FROM_OPS LEFT_JOIN_MORE LEFT_JOIN_COMPLETIONS},
     {"event_log", "Every event that was kept, with its name.", COLUMNS(event_log),
      FROM_OPS JOIN_EVENTS},
     {"allocations", "The life of every block: who, from which op to which.", COLUMNS(allocations),

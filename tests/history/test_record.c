@@ -342,7 +342,7 @@ static void random_op(struct made_op *m, uint64_t machine, uint64_t op, uint64_t
 	do
 		m->r.code = (uint32_t)(1 + random_next(seed) % (OP_CODE_END - 1));
 	while (m->r.code == OP_SET_POLICY);
-	m->r.cpu = (uint32_t)random_next(seed);
+	m->r.cpu = (uint32_t)random_next(seed) & 0xffff;
 	m->r.task = (uint32_t)random_next(seed);
 	m->r.owner = (uint32_t)random_next(seed);
 	m->r.status = (uint32_t)(random_next(seed) % STATUS_PARKED);
