@@ -1,0 +1,116 @@
+"""zonectl import and zoned conformance, as a user calls them.
+
+    test_import.py ZONECTL ZONED RECORDED
+"""
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ZONECTL, ZONED, RECORDED = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+TRACE = RECORDED / "traces" / "686-pae-1G-fill"
+
+
+class Conformance(unittest.TestCase):
+    def run_zoned(self, *paths):
+        return subprocess.run([ZONED, "conformance", *map(str, paths)], capture_output=True, text=True,
+                              check=False)
+
+    def test_a_folder_of_recordings(self):
+        done = self.run_zoned(RECORDED / "recordings" / "686-pae-64M", RECORDED / "boots")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        lines = done.stdout.splitlines()
+        self.assertEqual(len(lines), 29)
+        for line in lines:
+            word, count, *_ = line.split()
+            agreed, compared = count.split("/")
+            self.assertEqual((word, agreed), ("AGREE", compared))
+
+    def test_a_difference(self):
+        """A trace in which Linux gave another frame once."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("dmesg", "state-begin.jsonl.gz", "state-end.jsonl.gz"):
+                shutil.copy(TRACE / name, folder)
+            lines = gzip.open(TRACE / "kmem.trace.gz", "rt").read().splitlines(True)
+            at = next(i for i, line in enumerate(lines) if i > 50000 and ": mm_page_alloc:" in line)
+            lines[at] = lines[at].replace("pfn=0x", "pfn=0x1")
+            Path(folder, "kmem.trace").write_text("".join(lines))
+            done = self.run_zoned(folder)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stdout, r"^DIFFER \d+/\d+ ")
+            self.assertIn("; Linux: frame 0x1", done.stdout)
+            self.assertIn("shortest prefix", done.stdout)
+
+    def test_words(self):
+        self.assertIn("AGREE n/n", self.run_zoned("--help").stdout)
+        self.assertEqual(self.run_zoned().returncode, 2)
+        self.assertEqual(self.run_zoned("/nowhere").returncode, 1)
+
+
+class Import(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="zoned")
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("ZONED_")}
+        self.env.update(ZONED_ADDRESS=f"unix:{self.dir}/socket", ZONED_MACHINE="t", LC_ALL="C.UTF-8")
+        self.daemon = subprocess.Popen(
+            [ZONED, "--listen", self.env["ZONED_ADDRESS"], "--history", f"{self.dir}/history.db"],
+            stderr=subprocess.PIPE, text=True, env=self.env)
+        for line in self.daemon.stderr:
+            if "serving" in line:
+                return
+        self.fail("the daemon did not start")
+
+    def tearDown(self):
+        self.daemon.send_signal(signal.SIGTERM)
+        self.daemon.communicate()
+        shutil.rmtree(self.dir)
+
+    def ctl(self, *args, code=0, stdin=None):
+        done = subprocess.run([ZONECTL, *map(str, args)], input=stdin, capture_output=True, env=self.env,
+                              check=False)
+        self.assertEqual(done.returncode, code, f"{args}\nout: {done.stdout}\nerr: {done.stderr}")
+        return done.stdout.decode()
+
+    def imported(self, *args, **kwargs):
+        return json.loads(self.ctl("import", *args, "--json", **kwargs))
+
+    def test_from_the_recorded_state(self):
+        """Every frame, from a file and through a pipe; the history has it all."""
+        self.ctl("machine", "create", "t", "--from-dmesg", TRACE / "dmesg", "--events", "ops")
+        told = self.imported(TRACE / "kmem.trace.gz")
+        self.assertEqual((told["allocations"], told["same_frame"]), (136482, 136482))
+        self.assertEqual((told["frees"], told["unknown_frees"], told["refused_frees"]), (137015, 593, 0))
+        self.assertEqual((told["boosts_taken_back"], told["first_difference"]), (1, 0))
+        self.ctl("machine", "check", "t")
+        # A state goes into a fresh machine only.
+        self.ctl("import", TRACE / "kmem.trace.gz", code=1)
+        self.ctl("machine", "create", "t2", "--from-dmesg", TRACE / "dmesg", "--events", "ops")
+        piped = self.imported("-", "--state", TRACE / "state-begin.jsonl.gz", "-m", "t2",
+                              stdin=(TRACE / "kmem.trace.gz").read_bytes())
+        self.assertEqual(piped, told)
+
+    def test_a_trace_alone(self):
+        """perf script's spelling, on another machine: frames only name the blocks."""
+        text = (b"sh  7 [000] 1.000001: kmem:mm_page_alloc: page=0x1 pfn=77 order=1 migratetype=0 "
+                b"gfp_flags=GFP_KERNEL\n\tc01 __alloc_pages (vmlinux)\n\n"
+                b"sh  7 [000] 1.000002: kmem:mm_page_free: page=0x1 pfn=77 order=1\n"
+                b"sh  7 [000] 1.000003: kmem:mm_page_free: page=0x2 pfn=99 order=0\n"
+                b"sh  7 [000] 1.000004: kmem:mm_page_alloc: page=0x0 order=1\n")
+        self.ctl("machine", "create", "t", "--ram", "64M")
+        told = self.imported("-", stdin=text)
+        self.assertEqual((told["allocations"], told["frees"], told["unknown_frees"], told["left_out"],
+                          told["not_understood"], told["refused_frees"]), (1, 2, 1, 1, 1, 0))
+        self.assertFalse(told["state_loaded"])
+        self.ctl("import", "/nowhere", code=6)
+        self.ctl("import", code=2)
+        self.ctl("import", "-", "--fresh", "--state", "x", code=2)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0]] + sys.argv[4:])
