@@ -46,7 +46,9 @@ void link_flush(void);
 void link_emergency(const char *text); /* works without queues */
 
 /* port.c */
-void port_init(struct engine *e, struct engine_event *events, u32 max_events);
+/* False: the configuration's RAM contradicts itself. */
+bool port_init(struct engine *e, const struct engine_config *config, u64 ram_end,
+	       struct engine_event *events, u32 max_events, struct engine_error *why);
 void port_send_events(struct engine *e);
 void send_frame(u16 type, u32 count, const void *body, u32 bytes);
 _Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));

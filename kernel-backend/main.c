@@ -72,7 +72,8 @@ static bool bring_up(bool attach, struct engine_error *why)
 		return refuse(why, "%u CPUs, and this kernel runs on one", config.cpus);
 	paging_direct_map(&config, lowmem);
 	link_use((volatile u32 *)(uintptr_t)HOST_MMIO_VA);
-	port_init(&engine, events, MAX_EVENTS);
+	if (!port_init(&engine, &config, end, events, MAX_EVENTS, why))
+		return false;
 	if (attach)
 		return take_up(why);
 	forget_firmware(&config);

@@ -10,13 +10,17 @@
 #include "map/pgtable.h"
 #include "text.h"
 
-void port_init(struct engine *e, struct engine_event *events, u32 max_events)
+static struct ram_map ram;
+
+bool port_init(struct engine *e, const struct engine_config *config, u64 ram_end,
+	       struct engine_event *events, u32 max_events, struct engine_error *why)
 {
 	e->bias = 0;
 	e->events = events;
 	e->nr_events = 0;
 	e->max_events = max_events;
 	e->port = NULL;
+	return ram_map_make(config, ram_end, &ram, why);
 }
 
 void send_frame(u16 type, u32 count, const void *body, u32 bytes)
@@ -178,6 +182,35 @@ static bool fetch_forbidden(struct engine *e, struct port_access *a)
 	return false;
 }
 
+static bool is_ram(paddr_t paddr)
+{
+	for (u32 i = 0; i < ram.nr; i++) {
+		if (paddr - ram.range[i].start < ram.range[i].size)
+			return true;
+	}
+	return false;
+}
+
+/* Would the access reach a device, or nothing at all? Such an access is never made. What
+ * the CPU would refuse does not reach anything. */
+static bool reaches_no_ram(struct engine *e, const struct port_access *a)
+{
+	struct pgtable_step step[3];
+	u32 n = pgtable_walk(e, read_cr3() >> PAGE_SHIFT, a->va, step);
+	u64 leaf = step[n - 1].entry, frame;
+	bool large = n < (e->st->layout.pae ? 3u : 2u);
+	u32 span = !large ? PAGE_SIZE : e->st->layout.pae ? 2u << 20 : 4u << 20;
+
+	for (u32 i = 0; i < n; i++) {
+		if (!(step[i].entry & PTE_PRESENT))
+			return false;
+	}
+	if (a->mode == ACCESS_WRITE && !(leaf & PTE_WRITE))
+		return false;
+	frame = leaf & PTE_FRAME & ~(u64)(span - 1);
+	return !is_ram(frame + (a->va & (span - 1)));
+}
+
 bool port_access(struct engine *e, u32 cpu, struct port_access *a)
 {
 	bool write = a->mode == ACCESS_WRITE, nx = e->st->layout.pae;
@@ -185,7 +218,11 @@ bool port_access(struct engine *e, u32 cpu, struct port_access *a)
 	struct fault f;
 
 	(void)cpu;
-	if (a->user) {
+	if (!a->user && reaches_no_ram(e, a)) {
+		f = (struct fault){false, 0, 0};
+		if (!write)
+			__builtin_memset(a->bytes, 0xff, a->length);
+	} else if (a->user) {
 		if (write)
 			__builtin_memcpy(user_data, a->bytes, a->length);
 		f = write ? trap_copy_user(a->va, HOST_USER_DATA_VA, a->length)

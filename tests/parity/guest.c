@@ -112,6 +112,11 @@ static u8 *receive(struct guest *g, u16 type, struct wire_header *h)
 			}
 			memcpy(g->events + g->nr_events, body, h->count * sizeof *g->events);
 			g->nr_events += h->count;
+		} else if (h->type == WIRE_COMPLETION) {
+			if (g->nr_completions < sizeof g->completions / sizeof g->completions[0])
+				memcpy(&g->completions[g->nr_completions], body,
+				       sizeof g->completions[0]);
+			g->nr_completions++;
 		} else if (h->type == WIRE_PANIC) {
 			snprintf(g->error, sizeof g->error, "guest panic: %.*s", (int)h->count,
 				 (char *)body);
@@ -170,25 +175,29 @@ bool guest_start(struct guest *g, const char *kernel, const struct engine_config
 	return engine_attach(&g->engine, config);
 }
 
-bool guest_execute(struct guest *g, const struct engine_op *op, struct engine_result *res)
+bool guest_send(struct guest *g, u16 type, const struct engine_op *op)
 {
-	struct wire_header h = {WIRE_MAGIC, WIRE_OP, 0,
+	struct wire_header h = {WIRE_MAGIC, type, 0,
 				(u32)sizeof(struct wire_op) + wire_pad(op->data_len), 0};
 	struct wire_op w = {op->code, op->cpu, op->task, op->owner, {0}, op->data_len, 0};
-	static const u8 zeros[8];
+	static u8 frame[sizeof h + sizeof w + ENGINE_MAX_DATA];
 
 	memcpy(w.args, op->args, sizeof w.args);
-	g->nr_events = 0;
-	if (!write_all(g->link, &h, sizeof h) || !write_all(g->link, &w, sizeof w) ||
-	    !write_all(g->link, op->data, op->data_len) ||
-	    !write_all(g->link, zeros, wire_pad(op->data_len) - op->data_len))
-		return fail(g, "write to the guest");
+	memcpy(frame, &h, sizeof h);
+	memcpy(frame + sizeof h, &w, sizeof w);
+	if (op->data_len)
+		memcpy(frame + sizeof h + sizeof w, op->data, op->data_len);
+	return write_all(g->link, frame, sizeof h + h.length) || fail(g, "write to the guest");
+}
+
+bool guest_receive(struct guest *g, struct engine_result *res)
+{
+	struct wire_header h;
 	u8 *body = receive(g, WIRE_RESULT, &h);
+	struct wire_result out;
 
 	if (!body)
 		return false;
-	struct wire_result out;
-
 	memcpy(&out, body, sizeof out);
 	res->op = out.op;
 	res->status = out.status;
@@ -199,16 +208,38 @@ bool guest_execute(struct guest *g, const struct engine_op *op, struct engine_re
 	return true;
 }
 
+bool guest_execute(struct guest *g, const struct engine_op *op, struct engine_result *res)
+{
+	g->nr_events = g->nr_completions = 0;
+	return guest_send(g, WIRE_OP, op) && guest_receive(g, res);
+}
+
 struct guest_source {
 	struct digest_source source; /* first */
 	struct guest *guest;
 };
 
+/* Frames from 4 GiB on are in the file where the hole would be. */
+enum { HOLE_START = 0xc0000, HOLE_FRAMES = 0x40000 };
+
+static size_t file_offset(pfn_t pfn)
+{
+	if (pfn >= HOLE_START)
+		pfn -= pfn < HOLE_START + HOLE_FRAMES ? pfn - HOLE_START : HOLE_FRAMES;
+	return (size_t)pfn << PAGE_SHIFT;
+}
+
 pfn_t guest_next_frame(struct guest *g, pfn_t from)
 {
-	off_t at = lseek(g->ram_fd, (off_t)from << PAGE_SHIFT, SEEK_DATA);
+	off_t at = lseek(g->ram_fd, (off_t)file_offset(from), SEEK_DATA);
+	pfn_t pfn = (pfn_t)(at >> PAGE_SHIFT);
 
-	return at < 0 ? 0xffffffffu : (pfn_t)(at >> PAGE_SHIFT);
+	return at < 0 ? 0xffffffffu : pfn < HOLE_START ? pfn : pfn + HOLE_FRAMES;
+}
+
+void guest_read_frame(struct guest *g, pfn_t pfn, u64 words[PAGE_SIZE / 8])
+{
+	memcpy(words, g->ram + file_offset(pfn), PAGE_SIZE);
 }
 
 static pfn_t next_frame(struct digest_source *source, pfn_t from)
@@ -218,9 +249,7 @@ static pfn_t next_frame(struct digest_source *source, pfn_t from)
 
 static void copy_frame(struct digest_source *source, pfn_t pfn, u64 words[PAGE_SIZE / 8])
 {
-	struct guest *g = ((struct guest_source *)source)->guest;
-
-	memcpy(words, g->ram + ((size_t)pfn << PAGE_SHIFT), PAGE_SIZE);
+	guest_read_frame(((struct guest_source *)source)->guest, pfn, words);
 }
 
 struct engine_digest guest_digest(struct guest *g)

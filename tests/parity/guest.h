@@ -19,6 +19,8 @@ struct guest {
 	struct engine engine; /* a handle on the guest's RAM, for inspections */
 	struct engine_event *events;
 	u32 nr_events, room;
+	struct engine_completion completions[64]; /* of the last op; more are counted */
+	u32 nr_completions;
 	char error[ENGINE_ERROR_LENGTH];
 };
 
@@ -27,8 +29,13 @@ bool guest_start(struct guest *g, const char *kernel, const struct engine_config
 		 u64 ram_bytes);
 /* One op; g->events holds what it emitted. False when the guest ended instead. */
 bool guest_execute(struct guest *g, const struct engine_op *op, struct engine_result *res);
+/* Sends an op, as it is or to be echoed, without waiting. */
+bool guest_send(struct guest *g, u16 type, const struct engine_op *op);
+/* The next result. False when the guest ended instead. */
+bool guest_receive(struct guest *g, struct engine_result *res);
 /* The first frame at or after `from` that the guest has touched, or 0xffffffff. */
 pfn_t guest_next_frame(struct guest *g, pfn_t from);
+void guest_read_frame(struct guest *g, pfn_t pfn, u64 words[PAGE_SIZE / 8]);
 struct engine_digest guest_digest(struct guest *g);
 /* Powers the guest off and returns QEMU's exit code. */
 int guest_stop(struct guest *g);

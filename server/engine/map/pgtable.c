@@ -213,6 +213,10 @@ void pgd_free(struct engine *e, pfn_t pgd)
 		if (directory)
 			frame_free_own(e, directory);
 	}
+	/* An MMU may have set accessed bits here in its own time (QEMU's does, though a PDPTE
+	 * has none). What is freed is no table any more, so no mask would cover them. */
+	for (u32 i = 0; is_pae(e) && i < 4; i++)
+		entry_set(e, pgd, i, 0);
 	frame_free_own(e, pgd);
 }
 
