@@ -2,6 +2,7 @@
  * test_frames.c - zones, buddy, per-CPU lists, marks: units, and properties from a
  * seed. What Linux does op by op is in tests/linux; here is what no recording shows.
  */
+#include "effort.h"
 #include "fixture.h"
 #include "frames/buddy.h"
 #include "frames/load_state.h"
@@ -798,6 +799,13 @@ static void test_load_state(void **state)
 	words[nr / 3 + 14]++;
 	assert_int_equal(load(m, words, nr, true), STATUS_INVALID);
 	words[nr / 3 + 14]--;
+	/* Free blocks where boot has none, and not all zones. */
+	u32 frames[5 + LOAD_ZONE_WORDS];
+
+	memcpy(frames, words, (1 + LOAD_ZONE_WORDS) * 4);
+	memcpy(frames + 1 + LOAD_ZONE_WORDS,
+	       ((u32[]){LOAD_HEAD(LOAD_FREE, ZONE_DMA, 3), MIGRATE_MOVABLE, 2051, 2053}), 16);
+	assert_int_equal(load(m, frames, 5 + LOAD_ZONE_WORDS, true), STATUS_INVALID);
 	now = state_rows(m);
 	assert_memory_equal(fresh.row, now.row, sizeof fresh.row);
 	/* To the byte. */
@@ -1122,10 +1130,10 @@ static void run_world(u64 seed, bool pae)
 	w->m = machine_new(&config);
 	w->r = random_seeded(seed);
 	w->used = calloc(w->m->e->st->layout.max_pfn, 1);
-	for (u32 i = 0; i < 6000; i++) {
+	for (u32 i = 0, steps = effort(6000); i < steps; i++) {
 		static const u32 shares[] = {70, 35, 80, 25};
 
-		world_step(w, shares[i / 750 % 4]);
+		world_step(w, shares[i / (steps / 8) % 4]);
 		world_count(w);
 		machine_forget_events(w->m);
 	}

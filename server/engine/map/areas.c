@@ -97,37 +97,96 @@ static struct leaf *leaf_at(struct engine *e, const struct area_map *m, u32 i)
 	return at(e, entry_at(e, m, i)->leaf);
 }
 
-/* How many entries have `last` at or below va: the index of the first leaf that
- * reaches above it. */
-static u32 leaf_above(struct engine *e, const struct area_map *m, va_t va)
+/* How many of `nr` ascending keys, `stride` words apart, are below `bound`. What is left
+ * halves whatever a key says, so that the compiler needs no branch that nobody could
+ * predict. */
+static inline u32 keys_below(const u32 *key, u32 stride, u32 nr, u64 bound)
 {
-	u32 low = 0, high = m->nr_leaves;
+	u32 below = 0;
+
+	while (nr) {
+		u32 half = (nr + 1) / 2;
+
+		below += key[(below + half - 1) * stride] < bound ? half : 0;
+		nr -= half;
+	}
+	return below;
+}
+
+enum {
+	AREA_WORDS = sizeof(struct area) / sizeof(u32),
+	ENTRY_WORDS = sizeof(struct entry) / sizeof(u32),
+};
+
+/* The same of the directory's keys, `offset` words into an entry. Chunks first: all but
+ * the last are full. */
+static inline u32 entries_below(struct engine *e, const struct area_map *m, u32 offset, u64 bound)
+{
+	u32 low = 0, high = m->nr_leaves / CHUNK_ENTRIES;
 
 	while (low < high) {
 		u32 middle = (low + high) / 2;
+		const struct entry *last =
+		    entry_at(e, m, middle * CHUNK_ENTRIES + CHUNK_ENTRIES - 1);
 
-		if (entry_at(e, m, middle)->last <= va)
+		if (((const u32 *)last)[offset] < bound)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return low;
+	low *= CHUNK_ENTRIES;
+	u32 nr = m->nr_leaves - low < CHUNK_ENTRIES ? m->nr_leaves - low : CHUNK_ENTRIES;
+
+	return nr ? low + keys_below((const u32 *)entry_at(e, m, low) + offset, ENTRY_WORDS, nr,
+				     bound)
+		  : low;
+}
+
+/* How many entries have `last` at or below va: the index of the first leaf that
+ * reaches above it. */
+static u32 leaf_above(struct engine *e, const struct area_map *m, va_t va)
+{
+	return entries_below(e, m, offsetof(struct entry, last) / sizeof(u32), (u64)va + 1);
 }
 
 /* How many entries have `first` below va. */
 static u32 leaves_below(struct engine *e, const struct area_map *m, va_t va)
 {
-	u32 low = 0, high = m->nr_leaves;
+	return entries_below(e, m, offsetof(struct entry, first) / sizeof(u32), va);
+}
 
-	while (low < high) {
-		u32 middle = (low + high) / 2;
+static u32 largest_gap(const struct leaf *leaf)
+{
+	u32 largest = 0;
 
-		if (entry_at(e, m, middle)->first < va)
-			low = middle + 1;
-		else
-			high = middle;
+	for (u32 k = 1; k < leaf->nr; k++) {
+		u32 gap = leaf->area[k].start - leaf->area[k - 1].end;
+
+		if (gap > largest)
+			largest = gap;
 	}
-	return low;
+	return largest;
+}
+
+/* The hole before position k of the leaf, 0 at its ends. */
+static u32 gap_at(const struct leaf *leaf, u32 k)
+{
+	return k && k < leaf->nr ? leaf->area[k].start - leaf->area[k - 1].end : 0;
+}
+
+/* The larger hole beside the area at position k. */
+static u32 gap_beside(const struct leaf *leaf, u32 k)
+{
+	u32 before = gap_at(leaf, k), behind = gap_at(leaf, k + 1);
+
+	return before > behind ? before : behind;
+}
+
+static void entry_set(struct entry *entry, const struct leaf *leaf, u32 maxgap)
+{
+	entry->first = leaf->area[0].start;
+	entry->last = leaf->area[leaf->nr - 1].end;
+	entry->maxgap = maxgap;
 }
 
 /* The entry follows its leaf. */
@@ -135,17 +194,21 @@ static void entry_update(struct engine *e, struct area_map *m, u32 i)
 {
 	struct entry *entry = entry_at(e, m, i);
 	const struct leaf *leaf = at(e, entry->leaf);
-	u32 maxgap = 0;
 
-	for (u32 k = 1; k < leaf->nr; k++) {
-		u32 gap = leaf->area[k].start - leaf->area[k - 1].end;
+	entry_set(entry, leaf, largest_gap(leaf));
+}
 
-		if (gap > maxgap)
-			maxgap = gap;
-	}
-	entry->first = leaf->area[0].start;
-	entry->last = leaf->area[leaf->nr - 1].end;
-	entry->maxgap = maxgap;
+/* The same when one area came or went: the largest hole that this ended, and the
+ * largest that it made. Only when the leaf's largest has gone is there much to do. */
+static void entry_follow(struct entry *entry, const struct leaf *leaf, u32 ended, u32 made)
+{
+	u32 maxgap = entry->maxgap;
+
+	if (made >= maxgap)
+		maxgap = made;
+	else if (ended == maxgap)
+		maxgap = largest_gap(leaf);
+	entry_set(entry, leaf, maxgap);
 }
 
 /* Makes an entry at i for a new leaf. The caller updates it. */
@@ -201,17 +264,9 @@ struct area *area_find_next(struct engine *e, struct area_map *m, va_t va)
 	if (i == m->nr_leaves)
 		return NULL;
 	struct leaf *leaf = leaf_at(e, m, i);
-	u32 low = 0, high = leaf->nr - 1; /* the last one does reach above va */
 
-	while (low < high) {
-		u32 middle = (low + high) / 2;
-
-		if (leaf->area[middle].end <= va)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return &leaf->area[low];
+	/* The last one does reach above va. */
+	return &leaf->area[keys_below(&leaf->area[0].end, AREA_WORDS, leaf->nr - 1, (u64)va + 1)];
 }
 
 struct area *area_find(struct engine *e, struct area_map *m, va_t va)
@@ -224,17 +279,7 @@ struct area *area_find(struct engine *e, struct area_map *m, va_t va)
 /* Position of the first area of the leaf that begins at or above va. */
 static u32 position_of(const struct leaf *leaf, va_t va)
 {
-	u32 low = 0, high = leaf->nr;
-
-	while (low < high) {
-		u32 middle = (low + high) / 2;
-
-		if (leaf->area[middle].start < va)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	return keys_below(&leaf->area[0].start, AREA_WORDS, leaf->nr, va);
 }
 
 struct area *area_find_prev(struct engine *e, struct area_map *m, va_t va)
@@ -311,13 +356,15 @@ u32 area_insert(struct engine *e, struct area_map *m, const struct area *area)
 		if (status != STATUS_OK)
 			return status;
 	}
-	struct leaf *leaf = leaf_at(e, m, i);
+	struct entry *entry = entry_at(e, m, i);
+	struct leaf *leaf = at(e, entry->leaf);
+	u32 hole = gap_at(leaf, position);
 
 	leaf_move(leaf, position + 1, leaf, position, leaf->nr - position);
 	leaf->area[position] = *area;
 	leaf->nr++;
 	m->nr_areas++;
-	entry_update(e, m, i);
+	entry_follow(entry, leaf, hole, gap_beside(leaf, position));
 	return STATUS_OK;
 }
 
@@ -359,10 +406,13 @@ void area_remove(struct engine *e, struct area_map *m, va_t start)
 	u32 i = leaf_above(e, m, start);
 
 	ENGINE_ASSERT(e, i < m->nr_leaves);
-	struct leaf *leaf = leaf_at(e, m, i);
+	struct entry *entry = entry_at(e, m, i);
+	struct leaf *leaf = at(e, entry->leaf);
 	u32 position = position_of(leaf, start);
 
 	ENGINE_ASSERT(e, position < leaf->nr && leaf->area[position].start == start);
+	u32 holes = gap_beside(leaf, position);
+
 	leaf->nr--;
 	m->nr_areas--;
 	leaf_move(leaf, position, leaf, position + 1, leaf->nr - position);
@@ -370,7 +420,7 @@ void area_remove(struct engine *e, struct area_map *m, va_t start)
 		leaf_drop(e, m, i);
 		return;
 	}
-	entry_update(e, m, i);
+	entry_follow(entry, leaf, holes, gap_at(leaf, position));
 	leaf_merge(e, m, i);
 	if (i)
 		leaf_merge(e, m, i - 1);
@@ -425,33 +475,69 @@ static va_t place_high(const struct wish *w, u64 start, u64 end)
 	return to >= from ? (va_t)to : 0;
 }
 
+/* Entries of a chunk are neighbours: passing over those without a hole is what a large
+ * map costs. From entry i on, before `end`: the first with a hole of this size in its
+ * leaf or before it. `hole` is where the one before entry i begins, and follows. */
+static u32 pass_up(struct engine *e, const struct area_map *m, u32 i, u32 end, u32 size, va_t *hole)
+{
+	while (i < end) {
+		const struct entry *entry = entry_at(e, m, i);
+		u32 here = CHUNK_ENTRIES - i % CHUNK_ENTRIES;
+		const struct entry *stop = entry + (end - i < here ? end - i : here);
+		va_t begins = *hole;
+
+		for (i += (u32)(stop - entry); entry < stop; entry++) {
+			if (entry->maxgap >= size || entry->first - begins >= size)
+				break;
+			begins = entry->last;
+		}
+		*hole = begins;
+		if (entry < stop)
+			return i - (u32)(stop - entry);
+	}
+	return i;
+}
+
+/* Downwards, from the entry below i: one more than the last with a hole in its leaf or
+ * behind it, or `first`. `hole` is where the one behind that entry ends. It may lie
+ * inside the entry's last area. */
+static u32 pass_down(struct engine *e, const struct area_map *m, u32 i, u32 first, u32 size,
+		     va_t *hole)
+{
+	while (i > first) {
+		const struct entry *entry = entry_at(e, m, i - 1) + 1;
+		u32 here = (i - 1) % CHUNK_ENTRIES + 1;
+		const struct entry *stop = entry - (i - first < here ? i - first : here);
+		va_t ends = *hole;
+
+		for (i -= (u32)(entry - stop); entry > stop; entry--) {
+			if (entry[-1].maxgap >= size || (u64)entry[-1].last + size <= ends)
+				break;
+			ends = entry[-1].first;
+		}
+		*hole = ends;
+		if (entry > stop)
+			return i + (u32)(entry - stop);
+	}
+	return i;
+}
+
 va_t area_lowest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size, u32 align)
 {
 	const struct wish w = {low, high, size, align};
-	const struct entry *entry = NULL;
-	u32 i = leaf_above(e, m, low);
+	u32 i = leaf_above(e, m, low), end = leaves_below(e, m, high);
 	va_t hole = i ? entry_at(e, m, i - 1)->last : 0; /* where the hole before i begins */
 
-	for (; i < m->nr_leaves && hole < high; i++) {
-		/* Entries of a chunk are neighbours: this loop is what a large map costs. */
-		entry = entry && i % CHUNK_ENTRIES ? entry + 1 : entry_at(e, m, i);
-		va_t before = hole, va;
-
-		hole = entry->last;
-		if (entry->first - before >= size) {
-			va = place_low(&w, before, entry->first);
-			if (va)
-				return va;
-		}
-		if (entry->maxgap < size)
-			continue;
+	while ((i = pass_up(e, m, i, end, size, &hole)) < end) {
+		const struct entry *entry = entry_at(e, m, i++);
 		const struct leaf *leaf = at(e, entry->leaf);
+		va_t va = place_low(&w, hole, entry->first);
 
-		for (u32 k = 1; k < leaf->nr; k++) {
+		for (u32 k = 1; !va && k < leaf->nr; k++)
 			va = place_low(&w, leaf->area[k - 1].end, leaf->area[k].start);
-			if (va)
-				return va;
-		}
+		if (va)
+			return va;
+		hole = entry->last;
 	}
 	return place_low(&w, hole, i < m->nr_leaves ? entry_at(e, m, i)->first : high);
 }
@@ -460,29 +546,19 @@ va_t area_highest_fit(struct engine *e, struct area_map *m, va_t low, va_t high,
 		      u32 align)
 {
 	const struct wish w = {low, high, size, align};
-	const struct entry *entry = NULL;
-	u32 i = leaves_below(e, m, high);
+	u32 i = leaves_below(e, m, high), first = leaf_above(e, m, low);
 	va_t hole = i < m->nr_leaves ? entry_at(e, m, i)->first : high; /* where it ends */
 
-	for (; i > 0 && hole > low; i--) {
-		entry = entry && i % CHUNK_ENTRIES ? entry - 1 : entry_at(e, m, i - 1);
-		va_t after = hole, va;
-
-		hole = entry->first;
-		if (after >= entry->last && after - entry->last >= size) {
-			va = place_high(&w, entry->last, after);
-			if (va)
-				return va;
-		}
-		if (entry->maxgap < size)
-			continue;
+	while ((i = pass_down(e, m, i, first, size, &hole)) > first) {
+		const struct entry *entry = entry_at(e, m, --i);
 		const struct leaf *leaf = at(e, entry->leaf);
+		va_t va = place_high(&w, entry->last, hole);
 
-		for (u32 k = leaf->nr - 1; k > 0; k--) {
+		for (u32 k = leaf->nr - 1; !va && k > 0; k--)
 			va = place_high(&w, leaf->area[k - 1].end, leaf->area[k].start);
-			if (va)
-				return va;
-		}
+		if (va)
+			return va;
+		hole = entry->first;
 	}
 	return place_high(&w, i ? entry_at(e, m, i - 1)->last : 0, hole);
 }
@@ -501,15 +577,8 @@ static const char *leaf_lie(struct engine *e, struct area_map *m, u32 i, va_t *l
 			return "areas overlap or are out of order";
 		*last = leaf->area[k].end;
 	}
-	u32 maxgap = 0;
-
-	for (u32 k = 1; k < leaf->nr; k++) {
-		u32 gap = leaf->area[k].start - leaf->area[k - 1].end;
-
-		if (gap > maxgap)
-			maxgap = gap;
-	}
-	if (entry.first != leaf->area[0].start || entry.last != *last || entry.maxgap != maxgap)
+	if (entry.first != leaf->area[0].start || entry.last != *last ||
+	    entry.maxgap != largest_gap(leaf))
 		return "a directory entry differs from its leaf of areas";
 	return NULL;
 }
