@@ -62,17 +62,44 @@ static bool write_all(int fd, const void *from, size_t bytes)
 	return true;
 }
 
-static bool read_all(int fd, void *to, size_t bytes)
+static bool flush(struct guest *g)
+{
+	size_t length = g->out_length;
+
+	g->out_length = 0;
+	return write_all(g->link, g->out, length);
+}
+
+static bool put(struct guest *g, const void *from, size_t bytes)
+{
+	if (bytes > sizeof g->out - g->out_length && !flush(g))
+		return false;
+	if (bytes)
+		memcpy(g->out + g->out_length, from, bytes);
+	g->out_length += bytes;
+	return true;
+}
+
+static bool take(struct guest *g, void *to, size_t bytes)
 {
 	u8 *t = to;
 
 	while (bytes) {
-		ssize_t n = read(fd, t, bytes);
+		size_t held = g->in_end - g->in_start, n = bytes < held ? bytes : held;
 
-		if (n <= 0)
-			return false;
+		if (!held) {
+			ssize_t got = read(g->link, g->in, sizeof g->in);
+
+			if (got <= 0)
+				return false;
+			g->in_start = 0;
+			g->in_end = (size_t)got;
+			continue;
+		}
+		memcpy(t, g->in + g->in_start, n);
+		g->in_start += n;
 		t += n;
-		bytes -= (size_t)n;
+		bytes -= n;
 	}
 	return true;
 }
@@ -82,8 +109,8 @@ static bool send_body(struct guest *g, u16 type, const void *body, u32 bytes)
 	static const u8 zeros[8];
 	struct wire_header h = {WIRE_MAGIC, type, 0, wire_pad(bytes), 0};
 
-	return write_all(g->link, &h, sizeof h) && write_all(g->link, body, bytes) &&
-	       write_all(g->link, zeros, wire_pad(bytes) - bytes);
+	return put(g, &h, sizeof h) && put(g, body, bytes) &&
+	       put(g, zeros, wire_pad(bytes) - bytes) && flush(g);
 }
 
 /* Reads frames up to one of this type. Events on the way are kept; what is in the
@@ -91,13 +118,13 @@ static bool send_body(struct guest *g, u16 type, const void *body, u32 bytes)
 static u8 *receive(struct guest *g, u16 type, struct wire_header *h)
 {
 	for (;;) {
-		if (!read_all(g->link, h, sizeof *h) || h->magic != WIRE_MAGIC) {
+		if (!take(g, h, sizeof *h) || h->magic != WIRE_MAGIC) {
 			snprintf(g->error, sizeof g->error, "the link broke");
 			return NULL;
 		}
 		u8 *body = malloc(h->length + 1);
 
-		if (!body || !read_all(g->link, body, h->length)) {
+		if (!body || !take(g, body, h->length)) {
 			free(body);
 			snprintf(g->error, sizeof g->error, "the link broke inside a frame");
 			return NULL;
@@ -180,20 +207,18 @@ bool guest_send(struct guest *g, u16 type, const struct engine_op *op)
 	struct wire_header h = {WIRE_MAGIC, type, 0,
 				(u32)sizeof(struct wire_op) + wire_pad(op->data_len), 0};
 	struct wire_op w = {op->code, op->cpu, op->task, op->owner, {0}, op->data_len, 0};
-	static u8 frame[sizeof h + sizeof w + ENGINE_MAX_DATA];
+	static const u8 zeros[8];
 
 	memcpy(w.args, op->args, sizeof w.args);
-	memcpy(frame, &h, sizeof h);
-	memcpy(frame + sizeof h, &w, sizeof w);
-	if (op->data_len)
-		memcpy(frame + sizeof h + sizeof w, op->data, op->data_len);
-	return write_all(g->link, frame, sizeof h + h.length) || fail(g, "write to the guest");
+	return (put(g, &h, sizeof h) && put(g, &w, sizeof w) && put(g, op->data, op->data_len) &&
+		put(g, zeros, wire_pad(op->data_len) - op->data_len)) ||
+	       fail(g, "write to the guest");
 }
 
 bool guest_receive(struct guest *g, struct engine_result *res)
 {
 	struct wire_header h;
-	u8 *body = receive(g, WIRE_RESULT, &h);
+	u8 *body = flush(g) ? receive(g, WIRE_RESULT, &h) : NULL;
 	struct wire_result out;
 
 	if (!body)

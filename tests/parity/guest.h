@@ -22,6 +22,8 @@ struct guest {
 	struct engine_completion completions[64]; /* of the last op; more are counted */
 	u32 nr_completions;
 	char error[ENGINE_ERROR_LENGTH];
+	u8 out[1 << 18], in[1 << 18]; /* not sent; received and not looked at */
+	size_t out_length, in_start, in_end;
 };
 
 /* Starts QEMU on `kernel` and makes the machine. False with g->error. */
@@ -29,7 +31,7 @@ bool guest_start(struct guest *g, const char *kernel, const struct engine_config
 		 u64 ram_bytes);
 /* One op; g->events holds what it emitted. False when the guest ended instead. */
 bool guest_execute(struct guest *g, const struct engine_op *op, struct engine_result *res);
-/* Sends an op, as it is or to be echoed, without waiting. */
+/* Sends an op, as it is or to be echoed, at the latest when a result is asked for. */
 bool guest_send(struct guest *g, u16 type, const struct engine_op *op);
 /* The next result. False when the guest ended instead. */
 bool guest_receive(struct guest *g, struct engine_result *res);

@@ -4,8 +4,7 @@
  *
  *   rates [KERNEL]
  *
- * Also order-0 pairs of AllocPages and FreePages, by the guest alone. Figures, not a test:
- * what is to be reached stands in the README of the kernel back end.
+ * Also order-0 pairs of AllocPages and FreePages, by the guest alone. Figures, not a test.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -97,7 +96,7 @@ int main(int argc, char **argv)
 {
 	struct engine_config config = {
 	    .preset = PRESET_CLASSIC, .ram = 1024ull << 20, .detail = DETAIL_OPS};
-	struct guest g;
+	static struct guest g;
 
 	if (!guest_start(&g, argc > 1 ? argv[1] : KERNEL_IMAGE, &config, config.ram))
 		give_up(&g);

@@ -110,7 +110,7 @@ static void run(u32 preset, u32 flags, u32 page_offset, u64 ram)
 	struct engine_config config = {
 	    .preset = preset, .flags = flags, .page_offset = page_offset, .ram = ram};
 	struct engine_error why = {""};
-	struct pair p;
+	static struct pair p;
 	u32 nr;
 
 	p.sim = sim_new(&config, &(struct sim_hooks){0}, &why);
