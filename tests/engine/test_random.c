@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "contract_tables.h"
+#include "effort.h"
 #include "engine/stream.h"
 #include "event.h"
 #include "frames/page_alloc.h"
@@ -309,7 +310,7 @@ static bool run_machine(const struct options *o, u32 machine)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.seed = 1, .ops = 1200, .machine = -1};
+	struct options o = {.seed = 1, .ops = effort(1200), .machine = -1};
 	bool ok = true;
 
 	for (int i = 1; i < argc; i++) {

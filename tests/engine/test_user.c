@@ -35,6 +35,7 @@ static void under_both(void (*test)(struct machine *m))
 
 BOTH(task_numbers_are_never_reused)
 {
+	m->unchecked = true;
 	for (u32 i = 1; i <= 200; i++) {
 		assert_int_equal(machine_op(m, OP_TASK_CREATE, 0), STATUS_OK);
 		assert_int_equal(m->res.values[0], i);
@@ -45,6 +46,7 @@ BOTH(task_numbers_are_never_reused)
 	assert_int_equal(machine_op(m, OP_SCHEDULE, 200), STATUS_NOT_FOUND);
 	assert_int_equal(machine_op(m, OP_TASK_CREATE, 0), STATUS_OK);
 	assert_int_equal(m->res.values[0], 201);
+	machine_check(m);
 	for (u32 i = 1; i <= 201; i++)
 		machine_op(m, OP_TASK_EXIT, i);
 	assert_int_equal(m->e->st->user.tasks.nr, 0);

@@ -6,6 +6,7 @@
  * bytes, but neither frames nor tables, says what each op must answer, what every
  * access must read, and which VMAs there must be. The audit runs after every op.
  */
+#include "effort.h"
 #include "user_helpers.h"
 
 enum {
@@ -496,7 +497,7 @@ static void against_model(const struct engine_config *config, u64 seed)
 {
 	struct model *w = calloc(1, sizeof *w);
 	const char *text = getenv("STEPS");
-	u32 steps = text ? (u32)strtoul(text, NULL, 0) : STEPS;
+	u32 steps = text ? (u32)strtoul(text, NULL, 0) : effort(STEPS);
 
 	assert_non_null(w);
 	w->random = random_seeded(seed);

@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "effort.h"
 #include "place.h"
 
 enum {
@@ -281,7 +282,7 @@ static void load_and_kill(const char *path, uint64_t *state, bool mid_load,
 
 int main(int argc, char **argv)
 {
-	uint64_t kills = 8, state, ops = 0, all_ops = 0, mid_load = 0;
+	uint64_t kills = effort(8), state, ops = 0, all_ops = 0, mid_load = 0;
 	struct progress acknowledged = {{0}};
 	struct place place;
 

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "effort.h"
 #include "place.h"
 
 static int setup(void **state)
@@ -601,13 +602,21 @@ static void check_whole(struct place *p, uint64_t turns)
 	assert_int_equal(ask(p, "SELECT count(*) FROM owners"), turns);
 }
 
-/* The disk ends at each page of a commit in turn: nothing half is ever there, and
- * the next turn with room goes in. */
+static uint64_t file_bytes(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return (uint64_t)st.st_size;
+}
+
+/* The disk ends at one place of a commit after the other, from its first byte to
+ * behind its last: nothing half is ever there, and the next turn with room goes in. */
 static void a_full_disk_leaves_nothing_half_written(void **state)
 {
 	struct place *p = *state;
-	unsigned failed = 0, succeeded = 0;
-	uint64_t turns = 0;
+	unsigned failed = 0, succeeded = 0, cuts = effort(30);
+	uint64_t turns = 0, turn_bytes;
 	char wal[160];
 
 	signal(SIGXFSZ, SIG_IGN);
@@ -615,14 +624,17 @@ static void a_full_disk_leaves_nothing_half_written(void **state)
 	add_machine(p->h, "a");
 	commit(p);
 	snprintf(wal, sizeof(wal), "%s-wal", p->path);
-	for (unsigned pages = 0; succeeded < 3; pages++) {
-		struct stat st;
+	turn_bytes = file_bytes(wal);
+	append_wide_turn(p, 1 + turns * 200);
+	commit(p);
+	turns++;
+	turn_bytes = file_bytes(wal) - turn_bytes;
+	for (uint64_t cut = 0; succeeded < 2; cut += turn_bytes / cuts) {
 		int error;
 
-		assert_true(pages < 100);
-		assert_int_equal(stat(wal, &st), 0);
+		assert_true(cut < 4 * turn_bytes);
 		append_wide_turn(p, 1 + turns * 200);
-		limit_file_size((uint64_t)st.st_size + pages * 2048);
+		limit_file_size(file_bytes(wal) + cut);
 		error = history_commit(p->h, p->err, sizeof(p->err));
 		limit_file_size(0);
 		if (error) {
@@ -638,7 +650,7 @@ static void a_full_disk_leaves_nothing_half_written(void **state)
 		commit(p);
 		check_whole(p, ++turns);
 	}
-	assert_true(failed > 5);
+	assert_true(failed >= cuts / 2);
 	place_close(p);
 	assert_int_equal(place_open(p), HISTORY_OK);
 	check_whole(p, turns);

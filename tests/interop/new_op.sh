@@ -12,6 +12,7 @@ daemon=
 cleanup() { [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true; }
 trap cleanup EXIT
 
+rm -rf "$work"
 mkdir -p "$work/tree"
 (cd "$source" && tar -c --exclude=./build --exclude=./.git .) | tar -x -C "$work/tree"
 cd "$work/tree"

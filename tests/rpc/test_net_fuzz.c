@@ -8,6 +8,7 @@
  * sends the bytes in pieces of random size. What the server answers must still be HTTP/2
  * (the client takes it apart and stops at a lie).
  */
+#include "effort.h"
 #include "net_fixture.h"
 
 #include "standard.h"
@@ -15,7 +16,7 @@
 enum { ROUNDS = 600, ALIVE_EVERY = 50, STREAMS = 12 };
 
 static uint64_t seed = 1;
-static unsigned rounds = ROUNDS;
+static unsigned rounds;
 
 /* splitmix64 */
 static uint64_t random64(void)
@@ -207,8 +208,7 @@ int main(int argc, char **argv)
 
 	if (argc > 1)
 		seed = strtoull(argv[1], NULL, 0);
-	if (argc > 2)
-		rounds = (unsigned)strtoul(argv[2], NULL, 0);
+	rounds = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : effort(ROUNDS);
 	fixture_route = route;
 	return cmocka_run_group_tests_name("net fuzz", tests, NULL, NULL);
 }
