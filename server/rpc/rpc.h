@@ -11,7 +11,7 @@
  *
  * Limits, and what is answered at each:
  *
- *   connections 1024, streams of each 1024     closed; REFUSED_STREAM, by net/
+ *   connections 1024, streams of each 1024     GOAWAY; REFUSED_STREAM, by net/
  *   a message 4 MiB                            RESOURCE_EXHAUSTED
  *   machines --max-machines                    RESOURCE_EXHAUSTED; Fork: status LIMIT
  *   memory --max-memory, --max-machine-memory  RESOURCE_EXHAUSTED for ops and Create
