@@ -55,7 +55,7 @@ bool arena_make(struct arena *a, u64 low_bytes, u64 bytes)
 
 static bool map_file(struct arena *a, u64 paddr, u64 bytes, u64 offset)
 {
-	return bytes == 0 || mmap(a->base + paddr, bytes, PROT_READ | PROT_WRITE,
+	return bytes == 0 || mmap(a->base + paddr, (size_t)bytes, PROT_READ | PROT_WRITE,
 				  MAP_SHARED | MAP_FIXED, a->file, (off_t)offset) != MAP_FAILED;
 }
 
