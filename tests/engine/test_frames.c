@@ -3,7 +3,6 @@
  * seed. What Linux does op by op is in tests/linux; here is what no recording shows.
  */
 #include "effort.h"
-#include "effort.h"
 #include "fixture.h"
 #include "frames/buddy.h"
 #include "frames/load_state.h"
