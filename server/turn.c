@@ -317,6 +317,8 @@ static void on_recovered(void *user)
 {
 	struct turn *t = user;
 
+	/* The limits hold from the first op on. */
+	machines_measure(t->machines);
 	t->options.recovered(t->options.user);
 }
 
