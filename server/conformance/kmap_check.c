@@ -101,13 +101,16 @@ static va_t kmap_local(struct script *s, u32 code, pfn_t pfn)
 {
 	va_t va = va_of(s, box_op(s->b, code, pfn));
 
-	s->local[s->depth++] = va;
+	/* More than fit come from no recorder of ours. */
+	if (s->depth <= NESTED)
+		s->local[s->depth++] = va;
 	return va;
 }
 
 static void kunmap_local(struct script *s, u32 code)
 {
-	box_op(s->b, code, s->local[--s->depth]);
+	if (s->depth)
+		box_op(s->b, code, s->local[--s->depth]);
 }
 
 /* ---- kmap ---- */
@@ -421,7 +424,8 @@ static void play_vmalloc(struct script *s, const json_t *o)
 	if (s->nr_areas < MAX_VMALLOCS)
 		s->area[s->nr_areas++] = va;
 	compare(s->r, va, hex(o, "va"), "vmalloc of %u pages", pages);
-	compare_zones(s, va, o);
+	if (va)
+		compare_zones(s, va, o);
 }
 
 static void free_areas(struct script *s, const json_t *which)
