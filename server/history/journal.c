@@ -300,14 +300,17 @@ static const struct source sources[] = {
 #define INSERT_MACHINE \
 	"INSERT INTO machines VALUES(?,?,?,?,?,?,?, NULL, ?,?,?,?,?,?,?,?,?,?,?,?,?,?, ?,?)"
 
+/* Without an id, which SQLite makes: invariant 4. */
+#define INSERT_EVENTS \
+	"INSERT INTO events(kind, w0, w1, w2, w3, w4, w5) SELECT * FROM pending_events"
+
 static const char *const statement_sql[NR_STATEMENTS] = {
     [ST_BEGIN] = "BEGIN IMMEDIATE",
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_INSERT_OPS] = "INSERT INTO op_rows SELECT * FROM pending_ops",
     [ST_INSERT_MORE] = "INSERT INTO op_more SELECT * FROM pending_more",
-    [ST_INSERT_EVENTS] = "INSERT INTO events(kind, w0, w1, w2, w3, w4, w5)"
-			 " SELECT * FROM pending_events",
+    [ST_INSERT_EVENTS] = INSERT_EVENTS,
     [ST_INSERT_PAYLOADS] = "INSERT INTO payloads SELECT * FROM pending_payloads",
     [ST_INSERT_COMPLETIONS] = "INSERT INTO completions SELECT * FROM pending_completions",
     [ST_INSERT_MACHINE] = INSERT_MACHINE,
