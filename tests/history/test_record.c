@@ -657,6 +657,27 @@ static void a_full_disk_leaves_nothing_half_written(void **state)
 	assert_int_equal(ask(p, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
 }
 
+/* A key that SQLite made is not the one meant when someone else has written: nothing of
+ * that turn stays. */
+static void a_key_that_is_not_the_one_meant_fails_the_turn(void **state)
+{
+	struct place *p = *state;
+
+	assert_int_equal(place_open(p), HISTORY_OK);
+	add_machine(p->h, "a");
+	append_alloc(p->h, 1, 1, 100, 2, 1);
+	commit(p);
+	write_file(p, "INSERT INTO events(id, kind) VALUES(1000, 1)");
+	append_alloc(p->h, 1, 2, 101, 2, 1);
+	assert_int_equal(history_commit(p->h, p->err, sizeof(p->err)), HISTORY_CORRUPT);
+	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), 1);
+	write_file(p, "DELETE FROM events WHERE id = 1000");
+	append_alloc(p->h, 1, 2, 101, 2, 1);
+	commit(p);
+	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), 2);
+	assert_int_equal(ask(p, "SELECT max(pfn) FROM event_alloc WHERE op = 2"), 101);
+}
+
 static void a_rare_row_that_fails_fails_the_turn(void **state)
 {
 	struct place *p = *state;
@@ -809,6 +830,7 @@ int main(void)
 	    T(a_result_is_kept_as_length_and_hash),
 	    T(an_op_of_no_machine_fails_the_turn),
 	    T(a_full_disk_leaves_nothing_half_written),
+	    T(a_key_that_is_not_the_one_meant_fails_the_turn),
 	    T(a_rare_row_that_fails_fails_the_turn),
 	    T(below_the_reserve_ops_are_refused),
 	    T(a_foreign_reader_at_the_limit_is_named),
