@@ -1,7 +1,7 @@
 /*
  * import.c - replays a trace of Linux's page allocator on a machine.
  *
- *   ftrace or perf script text -> allocations and frees (recordings/kmem_ops.h has the
+ *   ftrace or perf script text -> allocations and frees (proto/recordings/kmem_ops.h has the
  *   rules) -> Memory.Run, after LoadState with the state in which the trace begins
  *
  * A frame of the trace is the name of a block and nothing more: what is freed is the frame

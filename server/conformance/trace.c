@@ -2,7 +2,7 @@
  * trace.c - a trace of a real workload, from the exact allocator state at its beginning:
  * every allocation gets the frame that Linux gave.
  *
- * First the text is read into ops (recordings/kmem_ops.h has the rules), then the ops are
+ * First the text is read into ops (proto/recordings/kmem_ops.h has the rules), then the ops are
  * played and timed. A free of a frame that the trace has not seen allocated is performed:
  * the loaded state knows the frame as somebody's. It is counted.
  *
