@@ -34,7 +34,7 @@ void fault_inject(const struct engine_op *op)
 		return;
 	switch ((enum fault_order)(op->args[0] - FAULT_ORDER)) {
 	case FAULT_PANIC: panic("a panic on order");
-	case FAULT_TRAP: *(volatile u32 *)0 = 0; break;
+	case FAULT_TRAP: __asm__ volatile("movl $0, 0" : : : "memory"); break;
 	case FAULT_TRIPLE: triple_fault();
 	case FAULT_HANG:
 		for (;;)

@@ -10,7 +10,7 @@ enum { LIST_PIECE = 4096, NR_RESERVES = 4 };
 
 static void put_word(struct state_words *s, uint32_t word)
 {
-	uint8_t *at = s->data + s->words++ * 4;
+	uint8_t *at = s->data + (size_t)s->words++ * 4;
 
 	for (int i = 0; i < 4; i++)
 		at[i] = (uint8_t)(word >> 8 * i);

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
@@ -337,14 +338,23 @@ static struct qemu *make(uv_loop_t *loop, const struct qemu_hooks *hooks)
 	return q;
 }
 
-static int spawn(struct qemu *q, uv_loop_t *loop, char **args, int ram_file)
+/* QEMU drops what a console sends while its socket is full. With the right to it there
+ * is room for any op's events; else there is what the system allows. */
+static void make_roomy(int fd)
+{
+	int bytes = 64 << 20;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes))
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+}
+
+static int spawn_on(struct qemu *q, uv_loop_t *loop, char **args, int link, int ram_file)
 {
 	uv_stdio_container_t stdio[] = {
 	    {.flags = UV_IGNORE},
 	    {.flags = UV_IGNORE},
 	    {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&q->errors},
-	    [LINK_FD] = {.flags = UV_CREATE_PIPE | UV_READABLE_PIPE | UV_WRITABLE_PIPE,
-			 .data.stream = (uv_stream_t *)&q->link},
+	    [LINK_FD] = {.flags = UV_INHERIT_FD, .data.fd = link},
 	    [RAM_FD] = {.flags = UV_INHERIT_FD, .data.fd = ram_file},
 	};
 	uv_process_options_t options = {
@@ -356,6 +366,23 @@ static int spawn(struct qemu *q, uv_loop_t *loop, char **args, int ram_file)
 	};
 
 	return uv_spawn(loop, &q->process, &options);
+}
+
+static int spawn(struct qemu *q, uv_loop_t *loop, char **args, int ram_file)
+{
+	uv_os_sock_t pair[2];
+	int error = uv_socketpair(SOCK_STREAM, 0, pair, UV_NONBLOCK_PIPE, 0);
+
+	if (error)
+		return error;
+	make_roomy(pair[1]);
+	error = uv_pipe_open(&q->link, pair[0]);
+	if (error)
+		close(pair[0]);
+	else
+		error = spawn_on(q, loop, args, pair[1], ram_file);
+	close(pair[1]);
+	return error;
 }
 
 struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 ram_bytes,

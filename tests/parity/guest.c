@@ -154,6 +154,16 @@ static u8 *receive(struct guest *g, u16 type, struct wire_header *h)
 	}
 }
 
+/* QEMU drops what a console sends while its socket is full. As root there can be room
+ * for any op's events; else there is what the system allows. */
+static void roomy(int fd)
+{
+	int bytes = 64 << 20;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes))
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+}
+
 bool guest_start(struct guest *g, const char *kernel, const struct engine_config *config,
 		 u64 ram_bytes)
 {
@@ -166,6 +176,7 @@ bool guest_start(struct guest *g, const char *kernel, const struct engine_config
 	if (g->ram_fd < 0 || ftruncate(g->ram_fd, (off_t)ram_bytes) ||
 	    socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
 		return fail(g, "memfd and socketpair");
+	roomy(pair[1]);
 	g->ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, g->ram_fd, 0);
 	if (g->ram == MAP_FAILED)
 		return fail(g, "mmap");

@@ -107,7 +107,7 @@ static inline u32 keys_below(const u32 *key, u32 stride, u32 nr, u64 bound)
 	while (nr) {
 		u32 half = (nr + 1) / 2;
 
-		below += key[(below + half - 1) * stride] < bound ? half : 0;
+		below += key[(size_t)(below + half - 1) * stride] < bound ? half : 0;
 		nr -= half;
 	}
 	return below;
