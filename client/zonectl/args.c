@@ -24,15 +24,20 @@ const struct flag global_flags[] = {
 };
 const unsigned nr_global_flags = sizeof global_flags / sizeof *global_flags;
 
+static void complain_with(const char *format, va_list ap)
+{
+	fflush(stdout);
+	fputs("zonectl: ", stderr);
+	vfprintf(stderr, format, ap);
+	fputc('\n', stderr);
+}
+
 void complain(const char *format, ...)
 {
 	va_list ap;
 
 	va_start(ap, format);
-	fflush(stdout);
-	fputs("zonectl: ", stderr);
-	vfprintf(stderr, format, ap);
-	fputc('\n', stderr);
+	complain_with(format, ap);
 	va_end(ap);
 }
 
@@ -41,10 +46,7 @@ int usage_error(const char *format, ...)
 	va_list ap;
 
 	va_start(ap, format);
-	fflush(stdout);
-	fputs("zonectl: ", stderr);
-	vfprintf(stderr, format, ap);
-	fputc('\n', stderr);
+	complain_with(format, ap);
 	va_end(ap);
 	return EXIT_USAGE;
 }
