@@ -24,7 +24,8 @@
  *
  * After a lost connection the next call or stream connects again by itself; what was
  * in flight ends with ZONED_LOST and is never repeated behind the caller's back,
- * because the daemon may have done it. zoned_op() is the exception: it asks first.
+ * because the daemon may have done it. Ops with a token are the exception, by zoned_op()
+ * and in runs: the library asks what became of each, and repeats what never was.
  */
 #ifndef ZONED_H
 #define ZONED_H
@@ -95,6 +96,9 @@ struct zoned_options {
 	const char *token_file;
 	uint32_t connect_timeout_ms; /* 0: 5000 */
 	uint32_t max_message_bytes;  /* a longer one ends its stream; 0: 64 MiB */
+	/* How long ops that have a token wait for a daemon that is gone; 0: 30000. One that
+	 * answers, if only that it is not ready yet, is not gone. */
+	uint32_t patience_ms;
 };
 
 /* Connects. options may be NULL. On failure a sentence is in err (if not NULL). */
@@ -130,9 +134,11 @@ uint64_t zoned_token(void);
 
 /*
  * One op by its code, unary. `op` is the op's own message (Zoned__V1__AllocPages), its
- * context set. If the context carries a token and the connection breaks, connects
- * again within the timeout, asks Memory.Status what became of the op, and either
- * returns the recorded answer or sends the op again: it is done exactly once.
+ * context set. If the context carries a token and the connection breaks or the daemon
+ * restarts, connects again within the timeout and the connection's patience, asks
+ * Memory.Status what became of the op, and either returns the recorded answer or sends
+ * the op again: it is done exactly once. Of what an op has read the history keeps length
+ * and hash alone, so that a recorded answer comes without the bytes.
  * Without a token a broken connection is ZONED_LOST.
  */
 int zoned_op(struct zoned *z, uint32_t code, const ProtobufCMessage *op, uint32_t timeout_ms,
@@ -172,7 +178,16 @@ struct zoned_run;
  * return. May call zoned_run_add(). */
 typedef void zoned_result_fn(void *user, uint64_t index, const Zoned__V1__Result *result);
 
-/* context holds for every op that has none of its own. */
+/*
+ * context holds for every op that has none of its own. If it carries a token, the run
+ * outlives its connection, and the daemon: zoned_run_wait() and zoned_run_finish() then
+ * connect again, ask what became of each op that has no answer, hand out the answers that
+ * are recorded (without bytes, as zoned_op() has them), and send the others again, in
+ * their order. Only then does a wait with a timeout of 0 take longer. While the daemon
+ * refuses ops for a time (UNAVAILABLE), one that is sent again may come behind one that
+ * was added later and went through. ZONED_LOST, ZONED_UNREACHABLE and ZONED_UNAVAILABLE
+ * then mean that patience is at its end; another wait tries again.
+ */
 int zoned_run_open(struct zoned *z, const Zoned__V1__OpContext *context, zoned_result_fn *on_result,
 		   void *user, struct zoned_run **ret_run);
 /* Adds an op to the batch being filled; its bytes are taken now. */

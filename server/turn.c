@@ -533,7 +533,7 @@ const char *turn_error_text(enum machine_error error, const char *why)
 	    [MACHINE_E_FROZEN] = "the machine is a snapshot: it answers inspections alone",
 	    [MACHINE_E_IS_LOST] = "the machine is lost",
 	    [MACHINE_E_NOT_LOST] = "the machine is not lost: there is nothing to revive",
-	    [MACHINE_E_FENCED] = "Status has answered that this op was not taken up",
+	    [MACHINE_E_FENCED] = "Status has answered since that this op was not taken up",
 	    [MACHINE_E_DISK] = "the history is out of room",
 	    [MACHINE_E_HISTORY] = "the history could not record it; it did not happen",
 	    [MACHINE_E_SHUTDOWN] = "the daemon is going down",

@@ -30,6 +30,7 @@ struct zoned {
 	char *token; /* "Bearer ..." or NULL */
 	uint32_t connect_timeout_ms;
 	uint32_t max_message_bytes;
+	uint32_t patience_ms;
 
 	int fd;			  /* -1: not connected */
 	nghttp2_session *session; /* NULL exactly when fd is -1 */
@@ -98,5 +99,38 @@ void stream_on_close(struct zoned_stream *s, uint32_t h2_error);
 void stream_finish(struct zoned_stream *s, int result, const char *reason);
 /* Ends streams whose deadline has passed. */
 void streams_expire(struct zoned *z);
+
+/* call.c: the two halves of zoned_call(), so that several calls can be under way. finish
+ * frees the call, also on failure. */
+int call_begin(struct zoned *z, const char *method, const ProtobufCMessage *request,
+	       const ProtobufCMessageDescriptor *reply_type, uint32_t timeout_ms,
+	       struct zoned_stream **ret_call);
+int call_finish(struct zoned_stream *s, ProtobufCMessage **ret_reply);
+
+/* op.c: has this failure an end if one waits? */
+bool may_retry(int rc);
+
+/* Pauses that grow, until the connection's patience is at its end. Begins as zeros. */
+struct backoff {
+	uint64_t give_up_ns; /* 0: no pause yet */
+	uint32_t pause_ms;   /* the next one */
+};
+/* Pauses after an attempt that ended with `rc`; false at once when patience, or the time
+ * until the deadline, is used up. */
+bool backoff_pause(const struct zoned *z, struct backoff *b, int rc, uint64_t deadline_ns);
+
+/* How Memory.Status knows an op. */
+struct op_name {
+	const char *machine;
+	uint64_t token, sequence;
+};
+/* The two halves of asking for an op of this code. The answer, freed by the caller, has
+ * the op's own result if the op was taken up and is not parked. */
+int status_begin(struct zoned *z, const struct op_name *name, uint32_t timeout_ms,
+		 struct zoned_stream **ret_call);
+int status_finish(struct zoned_stream *call, uint32_t code, Zoned__V1__StatusResponse **ret_status);
+
+/* The context of an op's message, or NULL. */
+const Zoned__V1__OpContext *op_context(const ProtobufCMessage *op);
 
 #endif

@@ -28,6 +28,7 @@
 
 enum {
 	CONNECT_TIMEOUT_MS = 5000,
+	PATIENCE_MS = 30000,
 	MAX_MESSAGE_BYTES = 64 << 20,
 	STREAM_WINDOW = 1 << 20,
 	CONNECTION_WINDOW = 16 << 20,
@@ -426,6 +427,7 @@ int zoned_connect(const struct zoned_options *options, struct zoned **ret_connec
 	z->fd = -1;
 	z->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 	z->max_message_bytes = o->max_message_bytes ? o->max_message_bytes : MAX_MESSAGE_BYTES;
+	z->patience_ms = o->patience_ms ? o->patience_ms : PATIENCE_MS;
 	strcpy(z->error, "out of memory");
 	z->address = o->address ? strdup(o->address) : address_default();
 	if (!z->address)

@@ -415,7 +415,7 @@ static bool is_fenced(const struct machine *m, const struct machine_request *r)
 	const struct fence *f = &m->ms->fences[r->token % FENCES];
 
 	return r->token && f->machine == m->id && f->token == r->token &&
-	       r->sequence <= f->sequence;
+	       r->sequence <= f->sequence && r->call < f->call;
 }
 
 /* The next op, numbered labels and all; NULL when there is none. */
@@ -583,7 +583,7 @@ static void match_token(void *arg, struct machine_request *r)
 	s->found |= r->token == s->token && r->sequence == s->sequence;
 }
 
-bool machine_fence(struct machine *m, uint64_t token, uint64_t sequence)
+bool machine_fence(struct machine *m, uint64_t token, uint64_t sequence, uint64_t call)
 {
 	struct token_search s = {token, sequence, false};
 	struct fence *f = &m->ms->fences[token % FENCES];
@@ -593,8 +593,10 @@ bool machine_fence(struct machine *m, uint64_t token, uint64_t sequence)
 	lanes_each(&m->lanes, match_token, &s);
 	if (s.found)
 		return true;
-	if (f->machine != m->id || f->token != token || f->sequence < sequence)
-		*f = (struct fence){m->id, token, sequence};
+	if (f->machine != m->id || f->token != token)
+		*f = (struct fence){m->id, token, sequence, call};
+	f->sequence = sequence > f->sequence ? sequence : f->sequence;
+	f->call = call > f->call ? call : f->call;
 	return false;
 }
 

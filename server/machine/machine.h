@@ -56,7 +56,7 @@ enum machine_error {
 	MACHINE_E_FROZEN,     /* a snapshot takes no ops */
 	MACHINE_E_IS_LOST,    /* machine_reason() */
 	MACHINE_E_NOT_LOST,   /* there is nothing to revive */
-	MACHINE_E_FENCED,     /* Status has said that this op was not and will not be taken up */
+	MACHINE_E_FENCED,     /* Status was asked since, and said that it was not taken up */
 	MACHINE_E_DISK,	      /* the history cannot take ops: disk reserve or WAL limit */
 	MACHINE_E_HISTORY,    /* the commit failed: the op did not happen */
 	MACHINE_E_SHUTDOWN,   /* the daemon is going down */
@@ -91,6 +91,7 @@ struct machine_request {
 	struct machine_label *label; /* NULL: op.owner stands as it is */
 	uint64_t client;	  /* the history's number of it; its lane. 0: the daemon itself */
 	uint64_t token, sequence; /* 0: none */
+	uint64_t call;		  /* that brought it; what a client called later is greater */
 	uint64_t arrived_ns;	  /* uv_hrtime() */
 	/* After the commit, or with `error`. The request is its owner's again. */
 	void (*done)(struct machine_request *r);
@@ -234,9 +235,10 @@ enum machine_error machine_submit(struct machine *m, struct machine_request *r);
 void machine_abandon(struct machine_request *r);
 /* Is this op asleep? */
 bool machine_is_parked(struct machine *m, uint64_t op);
-/* Is an op with this token queued or running? If not, none up to `sequence` will be
- * taken up any more; the fences of the last 1024 tokens are kept. */
-bool machine_fence(struct machine *m, uint64_t token, uint64_t sequence);
+/* Is an op with this token queued or running? If not, none up to `sequence` that a call
+ * before `call` brings will be taken up any more: who asked may send it again. The fences
+ * of the last 1024 tokens are kept. */
+bool machine_fence(struct machine *m, uint64_t token, uint64_t sequence, uint64_t call);
 
 /* ---- recovery: a machine RECOVERING takes nothing but this ---- */
 

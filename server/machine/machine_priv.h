@@ -109,7 +109,7 @@ struct machine {
 enum { NAME_BUCKETS = 256, FENCES = 1024 };
 
 struct fence {
-	uint64_t machine, token, sequence;
+	uint64_t machine, token, sequence, call;
 };
 
 struct scratch_chunk;

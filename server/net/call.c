@@ -509,6 +509,11 @@ uint64_t net_call_client(const struct net_call *call)
 	return call->connection->client;
 }
 
+uint64_t net_call_order(const struct net_call *call)
+{
+	return call->connection->client << 32 | (uint32_t)call->stream;
+}
+
 uint8_t *net_send_room(struct net_call *call, size_t length)
 {
 	struct net_connection *c = call->connection;

@@ -123,6 +123,9 @@ void *net_call_user(const struct net_call *call);
 uint64_t net_call_deadline(const struct net_call *call);
 /* A number for the connection, never reused while the daemon runs. */
 uint64_t net_call_client(const struct net_call *call);
+/* Ascends from call to call that a client begins one after the other, on one connection
+ * or on a new one after it lost that. Never 0. */
+uint64_t net_call_order(const struct net_call *call);
 
 /* Queues one message. Never fails: the size of the queue is net_queued(). */
 void net_send(struct net_call *call, const uint8_t *bytes, size_t length);

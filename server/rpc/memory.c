@@ -47,8 +47,8 @@ struct pending {
 };
 
 struct run {
-	struct net_call *call; /* NULL: gone; waits for its last ops */
-	uint64_t client;
+	struct net_call *call;	/* NULL: gone; waits for its last ops */
+	uint64_t client, order; /* of the call */
 	struct codec_context context;
 	char machine_name[MACHINE_NAME_LENGTH + 1], owner[MACHINE_LABEL_LENGTH + 1];
 	/* The machine and label of the last op, good while the generation is. */
@@ -120,7 +120,8 @@ void memory_close(void)
 
 /* Fills the request but for machine and label. Takes the list of `op`; copies its
  * payload, because the client's bytes die when the message has been handled. */
-static void fill(struct pending *p, const struct codec_op *op, uint64_t client, uint64_t arrived_ns)
+static void fill(struct pending *p, const struct codec_op *op, uint64_t client, uint64_t order,
+		 uint64_t arrived_ns)
 {
 	struct machine_request *r = &p->request;
 
@@ -132,6 +133,7 @@ static void fill(struct pending *p, const struct codec_op *op, uint64_t client, 
 	r->op.data = op->data;
 	r->op.data_len = op->data_len;
 	r->client = client;
+	r->call = order;
 	r->token = op->context.token;
 	r->sequence = op->context.sequence;
 	r->arrived_ns = arrived_ns;
@@ -183,7 +185,7 @@ static void submit_call(struct net_call *call, const struct codec_op *op)
 	if (c->owner_length && !(label = machine_find_label(m, c->owner, c->owner_length)))
 		error = MACHINE_E_LABELS;
 	p = pending_new();
-	fill(p, op, rpc_client(call), uv_hrtime());
+	fill(p, op, rpc_client(call), net_call_order(call), uv_hrtime());
 	p->request.label = label;
 	p->request.done = call_done;
 	p->call = call;
@@ -431,7 +433,7 @@ static void run_submit(struct run *run, uint64_t index, const struct codec_op *o
 		return;
 	}
 	p = pending_new();
-	fill(p, op, run->client, arrived_ns);
+	fill(p, op, run->client, run->order, arrived_ns);
 	p->request.label = run->label;
 	p->request.done = run_done;
 	p->request.parked = run_parked;
@@ -528,6 +530,7 @@ static void run_open(struct net_call *call)
 		abort();
 	run->call = call;
 	run->client = rpc_client(call);
+	run->order = net_call_order(call);
 	run->context.machine = run->machine_name;
 	run->context.owner = run->owner;
 	net_call_set_user(call, run);
@@ -614,7 +617,9 @@ static void write_status(struct wire_buffer *b, const struct history_record *h, 
 }
 
 /* After the commit the history knows every op that was taken up. One that is neither
- * there nor in the queue gets a fence, so that the answer stays true. */
+ * there nor in the queue gets a fence, so that the answer stays true: a call begun before
+ * this one brings it in vain. One begun later may bring it again. An op that had parked
+ * and has no completion sleeps as long as its machine has not been replayed, too. */
 static bool answer_status(struct rpc_question *q, enum machine_error error, const char *why)
 {
 	struct machine *m = machines_find_id(rpc.machines, q->machine);
@@ -630,11 +635,14 @@ static bool answer_status(struct rpc_question *q, enum machine_error error, cons
 		net_finish(q->call, NET_INTERNAL, "the history cannot be read");
 		return true;
 	}
-	if (!record.op && machine_fence(m, q->token, q->sequence))
+	if (!record.op && machine_fence(m, q->token, q->sequence, net_call_order(q->call)))
 		return false;
 	rpc.scratch.length = 0;
 	if (record.op)
-		write_status(&rpc.scratch, &record, machine_is_parked(m, record.op));
+		write_status(&rpc.scratch, &record,
+			     machine_is_parked(m, record.op) ||
+				 (record.status == STATUS_PARKED &&
+				  machine_status(m) == MACHINE_RECOVERING));
 	rpc_reply_scratch(q->call);
 	return true;
 }

@@ -439,13 +439,25 @@ class Recovery(DaemonTest):
             for sequence in (1, 2, 3):
                 s = c.call("Memory/Status", machine="m", token=78, sequence=sequence)
                 self.assertEqual(s.result.alloc_pages.outcome.op, 1 + sequence)
-        s = c.call("Memory/Status", machine="m", token=77, sequence=2)
-        self.assertFalse(s.taken)
-        # "Never will" is kept, should it still arrive.
-        self.refused(Code.ABORTED, c.op, "m", "AllocPages", {"gfp": GFP_KERNEL}, token=77,
+
+    def test_what_status_denied_may_be_sent_again_and_comes_once(self):
+        old = self.client
+        old.create("m", ram=256 * MIB)
+        new = self.connect()
+        new.machine("m")
+        for sequence in (1, 2):
+            s = new.call("Memory/Status", machine="m", token=77, sequence=sequence)
+            self.assertFalse(s.taken)
+        # Should it still arrive by a call from before the question, it comes too late.
+        self.refused(Code.ABORTED, old.op, "m", "AllocPages", {"gfp": GFP_KERNEL}, token=77,
                      sequence=2)
-        r = c.op("m", "AllocPages", {"gfp": GFP_KERNEL}, token=77, sequence=3)
+        # Whoever asked may send it again, under its name or another.
+        r = new.op("m", "AllocPages", {"gfp": GFP_KERNEL}, token=77, sequence=2)
         self.assertEqual(self.status(r), "OK")
+        r = old.op("m", "AllocPages", {"gfp": GFP_KERNEL}, token=77, sequence=3)
+        self.assertEqual(self.status(r), "OK")
+        self.assertEqual(new.query("select token, sequence from ops where token = 77"),
+                         [[77, 2], [77, 3]])
 
 
 class Disk(DaemonTest):
