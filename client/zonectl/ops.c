@@ -13,7 +13,6 @@ enum { MAX_FLAGS = 16, PAYLOAD_BYTES = 65536 };
 
 /* Flags that every op has beside its arguments. */
 static const struct flag common_flags[] = {
-    {"retry", 0, NULL, "survive a lost connection: ask what became of the op, done exactly once"},
     {"raw", 0, NULL, "print the result's bytes and nothing else"},
 };
 
@@ -439,8 +438,7 @@ static void op_help(const struct contract_op *op, const struct op_flags *flags)
 	print_flags("for every command:", global_flags, nr_global_flags);
 }
 
-static int perform(struct ctl *ctl, const struct contract_op *op, ProtobufCMessage *m, bool retry,
-		   bool raw)
+static int perform(struct ctl *ctl, const struct contract_op *op, ProtobufCMessage *m, bool raw)
 {
 	Zoned__V1__OpContext *context = (Zoned__V1__OpContext *)message_sub(m, 1);
 	ProtobufCMessage *result;
@@ -448,10 +446,9 @@ static int perform(struct ctl *ctl, const struct contract_op *op, ProtobufCMessa
 
 	if (rc != EXIT_DONE)
 		return rc;
-	if (retry) {
-		context->token = zoned_token();
-		context->sequence = 1;
-	}
+	/* It has a name, so that it is done once even if the daemon restarts meanwhile. */
+	context->token = zoned_token();
+	context->sequence = 1;
 	rc = zoned_op(ctl->z, op->code, m, ctl->timeout_ms, &result);
 	if (rc)
 		return ctl_failed(ctl, op->word, rc);
@@ -481,7 +478,7 @@ int op_command(struct ctl *ctl, const struct contract_op *op, int argc, char **a
 	if (rc == EXIT_DONE)
 		rc = ctl_need_machine(ctl, op->word);
 	if (rc == EXIT_DONE)
-		rc = perform(ctl, op, m, args_has(&a, "retry"), args_has(&a, "raw"));
+		rc = perform(ctl, op, m, args_has(&a, "raw"));
 out:
 	message_free(m);
 	args_free(&a);

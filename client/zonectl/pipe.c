@@ -34,6 +34,7 @@ enum {
 	LINE_BYTES = 1 << 20, /* a line may hold a payload of 64 KiB in hex, and more */
 	READ_BYTES = 64 << 10,
 	PROGRESS_NS = 100000000,
+	LOOK_AGAIN_MS = 50,
 };
 
 static const struct flag pipe_flags[] = {
@@ -41,6 +42,7 @@ static const struct flag pipe_flags[] = {
     {"quiet", 'q', NULL, "print no results, only failures"},
     {"batch", 0, "N", "ops sent together; default 64"},
     {"window", 0, "N", "batches in flight; default 8"},
+    {"retry", 0, NULL, "outlive a lost connection and the daemon's restart: each op is done once"},
 };
 enum { NR_PIPE_FLAGS = sizeof pipe_flags / sizeof *pipe_flags };
 
@@ -55,6 +57,7 @@ struct pipe {
 	struct ctl *ctl;
 	struct zoned_run *run;
 	bool keep_going, quiet;
+	bool retry; /* the run is durable: that the connection is gone is no failure */
 	uint64_t batch, window;
 
 	char *buffer; /* [start, end) of it is input not yet taken */
@@ -707,11 +710,12 @@ static void wait_for_either(struct pipe *p)
 		return;
 	}
 	fds[1] = (struct pollfd){.fd = zoned_fd(p->ctl->z), .events = zoned_poll_events(p->ctl->z)};
-	poll(fds, 2, -1);
+	/* Without a connection nothing tells when the daemon is back: look again. */
+	poll(fds, 2, fds[1].fd < 0 ? LOOK_AGAIN_MS : -1);
 	/* With nothing in flight only the end of the connection can come. */
 	if (fds[1].revents && !zoned_run_in_flight(p->run)) {
 		rc = zoned_process(p->ctl->z, 0);
-		if (rc)
+		if (rc && !p->retry)
 			broken(p, rc);
 	}
 	slots_trim(p);
@@ -738,7 +742,7 @@ static void drain(struct pipe *p)
 	int rc = p->discard ? 0 : zoned_run_flush(p->run);
 
 	fflush(stdout);
-	if (!rc && zoned_fd(p->ctl->z) >= 0)
+	if (!rc && (p->retry || zoned_fd(p->ctl->z) >= 0))
 		rc = zoned_run_wait(p->run, 0, timeout);
 	if (rc == ZONED_AGAIN) {
 		for (i = 0; i < p->nr_slots; i++)
@@ -772,6 +776,7 @@ static int run(struct ctl *ctl, struct pipe *p)
 		return rc;
 	plain.cpu = plain.task = 0;
 	context = context_new(&plain);
+	((Zoned__V1__OpContext *)context)->token = p->retry ? zoned_token() : 0;
 	rc = zoned_run_open(ctl->z, (Zoned__V1__OpContext *)context, on_result, p, &p->run);
 	message_free(context);
 	if (rc)
@@ -833,6 +838,7 @@ int pipe_command(struct ctl *ctl, int argc, char **argv)
 		return rc;
 	p.keep_going = args_has(&a, "keep-going");
 	p.quiet = args_has(&a, "quiet");
+	p.retry = args_has(&a, "retry");
 	rc = args_limit_words(&a, "pipe", 0);
 	if (rc == EXIT_DONE)
 		rc = parse_count(&a, "batch", BATCH, &p.batch);

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -99,6 +100,57 @@ class Daemon(unittest.TestCase):
         self.ctl("alloc", "GFP_KERNEL", code=3)
         self.start()
         self.assertEqual(self.ctl("machine", "digest"), digest)
+
+    def popen(self, *args, **kwargs):
+        return subprocess.Popen([ZONECTL, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True, env=self.env, **kwargs)
+
+    def test_an_op_in_flight_while_the_daemon_restarts_succeeds_once(self):
+        self.ctl("machine", "create", "m0", "--ram", "512M")
+        for how in (signal.SIGKILL, signal.SIGTERM):
+            before = json.loads(self.ctl("machine", "get", "m0", "--json"))["ops"]
+            # It is connected and has sent its op when the daemon, stopped, is ended.
+            self.daemon.send_signal(signal.SIGSTOP)
+            op = self.popen("alloc", "GFP_KERNEL", "--json")
+            while not self.waits(op):
+                time.sleep(0.01)
+            self.daemon.send_signal(how)
+            self.daemon.send_signal(signal.SIGCONT)
+            self.daemon.communicate()
+            self.start()
+            out, err = op.communicate()
+            self.assertEqual(op.returncode, 0, err)
+            self.assertEqual(json.loads(out)["number"], before + 1)
+            after = json.loads(self.ctl("machine", "get", "m0", "--json"))["ops"]
+            self.assertEqual(after, before + 1)
+
+    def waits(self, process):
+        """Has it a connection, and sleeps?"""
+        proc = Path(f"/proc/{process.pid}")
+        try:
+            return (any("socket:" in os.readlink(fd) for fd in (proc / "fd").iterdir())
+                    and proc.joinpath("stat").read_text().split()[2] == "S")
+        except OSError:
+            return False
+
+    def test_a_pipe_outlives_the_daemon(self):
+        self.ctl("machine", "create", "m0", "--ram", "512M")
+        pipe = self.popen("pipe", "--retry", "--batch", "8")
+        done = 0
+        for round in range(6):
+            for _ in range(200):
+                pipe.stdin.write('{"op":"alloc","gfp":"GFP_KERNEL"}\n')
+            pipe.stdin.flush()
+            if round % 2:
+                self.stop(signal.SIGKILL if round == 3 else signal.SIGTERM)
+                self.start()
+            for _ in range(200):
+                done += 1
+                line = json.loads(pipe.stdout.readline())
+                self.assertEqual((line["line"], line["number"], line["status"]), (done, done, "OK"))
+        out, err = pipe.communicate()
+        self.assertEqual((pipe.returncode, out), (0, ""), err)
+        self.assertIn("1200 ops", self.ctl("machine", "get", "m0"))
 
     def test_the_python_example(self):
         done = subprocess.run(["/usr/bin/python3", f"{CLIENT}/python/example.py"], env=self.env, check=True,
