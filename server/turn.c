@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "log.h"
+#include "past.h"
 #include "recovery.h"
 
 /* A turn executes at most so many ops, for at most so long, because those who come
@@ -39,6 +40,7 @@ struct turn {
 	struct turn_options options;
 	struct machines *machines;
 	struct recovery *recovery;
+	struct pasts *pasts;
 	uv_check_t check;
 	uv_idle_t idle;
 	uv_timer_t upkeep;
@@ -348,6 +350,7 @@ struct turn *turn_new(const struct turn_options *options)
 		free(t);
 		return NULL;
 	}
+	t->pasts = pasts_new(options->loop, options->history);
 	uv_check_init(options->loop, &t->check);
 	uv_idle_init(options->loop, &t->idle);
 	uv_timer_init(options->loop, &t->upkeep);
@@ -373,6 +376,7 @@ void turn_free(struct turn *t)
 	uv_idle_stop(&t->idle);
 	while (machines_looked_into(t->machines))
 		uv_run(t->options.loop, UV_RUN_ONCE);
+	pasts_free(t->pasts);
 	recovery_free(t->recovery);
 	machines_free(t->machines);
 	uv_close((uv_handle_t *)&t->check, on_closed);
@@ -383,6 +387,11 @@ void turn_free(struct turn *t)
 struct machines *turn_machines(struct turn *t)
 {
 	return t->machines;
+}
+
+struct pasts *turn_pasts(struct turn *t)
+{
+	return t->pasts;
 }
 
 struct history *turn_history(struct turn *t)
@@ -534,6 +543,8 @@ const char *turn_error_text(enum machine_error error, const char *why)
 	    [MACHINE_E_IS_LOST] = "the machine is lost",
 	    [MACHINE_E_NOT_LOST] = "the machine is not lost: there is nothing to revive",
 	    [MACHINE_E_FENCED] = "Status has answered since that this op was not taken up",
+	    [MACHINE_E_NO_OP] = "the machine has not come to that op yet",
+	    [MACHINE_E_PRUNED] = "the history no longer has what led to that op",
 	    [MACHINE_E_DISK] = "the history is out of room",
 	    [MACHINE_E_HISTORY] = "the history could not record it; it did not happen",
 	    [MACHINE_E_SHUTDOWN] = "the daemon is going down",

@@ -41,6 +41,7 @@ struct turn *turn_new(const struct turn_options *options);
 void turn_free(struct turn *t);
 struct machines *turn_machines(struct turn *t);
 struct history *turn_history(struct turn *t);
+struct pasts *turn_pasts(struct turn *t); /* past.h: machines as they were */
 
 /* Takes up the machines of the history; they are RECOVERING until replayed. False
  * with a sentence if the history cannot be read. */

@@ -226,7 +226,7 @@ static int open_file(struct history *h, char *err, size_t err_size)
 static void release(struct history *h)
 {
 	journal_close(h);
-	sqlite3_finalize(h->payload);
+	history_reader_close(h->loop_reader);
 	sqlite3_close(h->reader);
 	sqlite3_close(h->writer);
 	if (h->lock_fd >= 0)
@@ -450,8 +450,8 @@ void history_close(struct history *h)
 		uv_run(h->options.loop, UV_RUN_ONCE);
 	query_close_idle(h);
 	/* The readers first: the checkpoint is then alone with the WAL. */
-	sqlite3_finalize(h->payload);
-	h->payload = NULL;
+	history_reader_close(h->loop_reader);
+	h->loop_reader = NULL;
 	sqlite3_close(h->reader);
 	h->reader = NULL;
 	truncate_wal(h);

@@ -82,6 +82,7 @@ struct history_record {
 	uint64_t values[OP_VALUES];
 	const uint8_t *result_data; /* kept as length and hash; NULL when read back */
 	uint32_t result_len;
+	uint64_t result_hash; /* set when read back: FNV-1a, 64 bits */
 	const struct engine_event *events; /* those that the detail level wants */
 	uint32_t nr_events;
 };
@@ -123,7 +124,8 @@ int history_owners(struct history *h, uint64_t machine,
 int history_lineage(struct history *h, uint64_t machine, uint64_t *ret_from, uint64_t *ret_at_op);
 
 /* Ops of a machine from `from_op` to `to_op` (0: the last), in order, without
- * events. Ops recorded LOST are given too; whoever replays skips them. */
+ * events. Ops recorded LOST are given too; whoever replays skips them. The data is good
+ * until the callback returns; false stops. */
 int history_replay(struct history *h, uint64_t machine, uint64_t from_op, uint64_t to_op,
 		   bool (*fn)(void *arg, const struct history_record *r), void *arg);
 
@@ -132,6 +134,23 @@ int history_replay(struct history *h, uint64_t machine, uint64_t from_op, uint64
  * call. */
 int history_find_token(struct history *h, uint64_t machine, uint64_t token, uint64_t sequence,
 		       struct history_record *ret);
+
+/* ---- reading back, in any thread ---- */
+
+/* A connection of its own, used by one thread at a time. Each call sees one moment of the
+ * file, and holds the WAL's log only until it returns: read long stretches in pieces. */
+struct history_reader;
+int history_reader_open(const struct history *h, struct history_reader **ret, char *err,
+			size_t err_size);
+void history_reader_close(struct history_reader *rd); /* NULL is fine */
+/* As history_replay(). */
+int history_reader_ops(struct history_reader *rd, uint64_t machine, uint64_t from_op,
+		       uint64_t to_op, bool (*fn)(void *arg, const struct history_record *r),
+		       void *arg);
+/* A machine, ended or not. The config is filled; of `ret` the rest is set but name and
+ * backend, which are copied to where they are told. HISTORY_OK and ret->id 0: never was. */
+int history_reader_machine(struct history_reader *rd, uint64_t machine,
+			   struct engine_config *config, struct history_machine *ret);
 
 /* ---- questions, in the thread pool; callbacks on the loop's thread ---- */
 

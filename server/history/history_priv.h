@@ -153,7 +153,7 @@ struct history {
 	sqlite3 *writer; /* all writes, all checkpoints */
 	sqlite3 *reader; /* what is committed, for the loop's thread */
 	sqlite3_stmt *statements[NR_STATEMENTS];
-	sqlite3_stmt *payload; /* on reader */
+	struct history_reader *loop_reader; /* on reader */
 	struct journal journal;
 
 	uint64_t next_machine, next_client;
@@ -221,6 +221,21 @@ int replay_load(struct history *h, char *err, size_t err_size);
 	"a0, a1, a2, a3, a4, a5, v0, v1, v2, v3, data_len, result_len, result_hash, "         \
 	"first_event, nr_events, kinds"
 void replay_read_record(sqlite3_stmt *row, struct history_record *ret);
+/* A row of machines with these columns; the text is the row's. */
+#define MACHINE_COLUMN_LIST                                                                \
+	"id, name, backend, forked_from, forked_at_op, frozen, created_ns, preset, flags," \
+	" page_offset, vmalloc_bytes, cpus, user_fallback, detail, late_pages, ram, mem,"  \
+	" highmem, kernelcore, movablecore, e820, reserved"
+int replay_read_machine(sqlite3 *db, sqlite3_stmt *row, struct engine_config *config,
+			struct history_machine *ret);
+
+/* ---- reader.c ---- */
+
+/* With `owns_db` it closes the connection at its end, or now if it fails. */
+int reader_make(sqlite3 *db, bool owns_db, struct history_reader **ret, char *err, size_t err_size);
+/* Points a record at its payload, which stays until reader_payload_end(). */
+int reader_payload(struct history_reader *rd, struct history_record *r);
+void reader_payload_end(struct history_reader *rd);
 
 /* ---- query.c, tail.c ---- */
 

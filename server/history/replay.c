@@ -2,9 +2,7 @@
  * replay.c - the record read back on the loop's thread, from a connection that sees
  * only what is committed.
  *
- * Each call is one statement and therefore one moment of the file. The callback may
- * stop a replay and take it up again later at another op: nothing is kept between
- * calls. Events are not read: whoever replays makes them anew.
+ * Each call is one statement and therefore one moment of the file.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +32,7 @@ void replay_read_record(sqlite3_stmt *row, struct history_record *ret)
 		ret->values[i] = (uint64_t)sqlite3_column_int64(row, COL_V0 + i);
 	ret->data_len = (uint32_t)sqlite3_column_int64(row, COL_DATA_LEN);
 	ret->result_len = (uint32_t)sqlite3_column_int64(row, COL_RESULT_LEN);
+	ret->result_hash = (uint64_t)sqlite3_column_int64(row, COL_RESULT_HASH);
 	ret->nr_events = (uint32_t)sqlite3_column_int64(row, COL_NR_EVENTS);
 }
 
@@ -100,11 +99,9 @@ int replay_load(struct history *h, char *err, size_t err_size)
 	h->journal.last_key = (int64_t)last_key;
 	if (rc == SQLITE_OK)
 		rc = load_ends(h);
-	if (rc == SQLITE_OK)
-		rc = prepare(h, "SELECT data FROM payloads WHERE key = ?", &h->payload);
 	if (rc != SQLITE_OK)
 		return history_map_error(h->reader, rc, "reading the history", err, err_size);
-	return HISTORY_OK;
+	return reader_make(h->reader, false, &h->loop_reader, err, err_size);
 }
 
 static int map(struct history *h, int rc)
@@ -118,14 +115,15 @@ static int map(struct history *h, int rc)
 /* ---- machines and owners ---- */
 
 /* Reads the JSON of e820 or reserved back; false when it is not what was written. */
-static int read_ranges(struct history *h, sqlite3_stmt *machine, struct engine_config *config)
+static int read_ranges(sqlite3 *db, sqlite3_stmt *machine, struct engine_config *config)
 {
 	sqlite3_stmt *st;
-	int rc = prepare(h,
-			 "SELECT 0, value ->> 'start', value ->> 'size', value ->> 'type'"
-			 " FROM json_each(?1) UNION ALL"
-			 " SELECT 1, value ->> 'start', value ->> 'size', 0 FROM json_each(?2)",
-			 &st);
+	int rc = sqlite3_prepare_v2(
+	    db,
+	    "SELECT 0, value ->> 'start', value ->> 'size', value ->> 'type'"
+	    " FROM json_each(?1) UNION ALL"
+	    " SELECT 1, value ->> 'start', value ->> 'size', 0 FROM json_each(?2)",
+	    -1, &st, NULL);
 
 	if (rc != SQLITE_OK)
 		return rc;
@@ -168,36 +166,39 @@ static void read_config(sqlite3_stmt *st, struct engine_config *config)
 		*longs[i] = (uint64_t)sqlite3_column_int64(st, at++);
 }
 
+int replay_read_machine(sqlite3 *db, sqlite3_stmt *row, struct engine_config *config,
+			struct history_machine *ret)
+{
+	*ret = (struct history_machine){
+	    .id = (uint64_t)sqlite3_column_int64(row, 0),
+	    .name = (const char *)sqlite3_column_text(row, 1),
+	    .backend = (const char *)sqlite3_column_text(row, 2),
+	    .config = config,
+	    .forked_from = (uint64_t)sqlite3_column_int64(row, 3),
+	    .forked_at_op = (uint64_t)sqlite3_column_int64(row, 4),
+	    .frozen = sqlite3_column_int(row, 5),
+	    .created_ns = sqlite3_column_int64(row, 6),
+	};
+	read_config(row, config);
+	return read_ranges(db, row, config);
+}
+
 int history_machines(struct history *h, bool (*fn)(void *arg, const struct history_machine *m),
 		     void *arg)
 {
 	struct engine_config *config = malloc(sizeof(*config));
 	sqlite3_stmt *st = NULL;
 	bool more = true;
-	int rc = config
-		     ? prepare(h,
-			       "SELECT id, name, backend, forked_from, forked_at_op, frozen,"
-			       " created_ns, preset, flags, page_offset, vmalloc_bytes, cpus,"
-			       " user_fallback, detail, late_pages, ram, mem, highmem, kernelcore,"
-			       " movablecore, e820, reserved FROM machines"
-			       " WHERE ended_ns IS NULL ORDER BY id",
-			       &st)
-		     : SQLITE_NOMEM;
+	int rc = config ? prepare(h,
+				  "SELECT " MACHINE_COLUMN_LIST " FROM machines"
+				  " WHERE ended_ns IS NULL ORDER BY id",
+				  &st)
+			: SQLITE_NOMEM;
 
 	while (rc == SQLITE_OK && more && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		struct history_machine m = {
-		    .id = (uint64_t)sqlite3_column_int64(st, 0),
-		    .name = (const char *)sqlite3_column_text(st, 1),
-		    .backend = (const char *)sqlite3_column_text(st, 2),
-		    .config = config,
-		    .forked_from = (uint64_t)sqlite3_column_int64(st, 3),
-		    .forked_at_op = (uint64_t)sqlite3_column_int64(st, 4),
-		    .frozen = sqlite3_column_int(st, 5),
-		    .created_ns = sqlite3_column_int64(st, 6),
-		};
+		struct history_machine m;
 
-		read_config(st, config);
-		rc = read_ranges(h, st, config);
+		rc = replay_read_machine(h->reader, st, config, &m);
 		if (m.id < h->nr_ends && h->ends[m.id])
 			m.last_op = h->ends[m.id] - 1;
 		if (rc == SQLITE_OK)
@@ -250,56 +251,10 @@ int history_lineage(struct history *h, uint64_t machine, uint64_t *ret_from, uin
 
 /* ---- ops ---- */
 
-/* Points the record at its payload, which stays until the statement is reset. */
-static int read_payload(struct history *h, struct history_record *r)
-{
-	int rc;
-
-	if (!r->data_len)
-		return SQLITE_OK;
-	sqlite3_bind_int64(h->payload, 1, key_of(r->machine, r->op));
-	rc = sqlite3_step(h->payload);
-	if (rc != SQLITE_ROW)
-		return rc == SQLITE_DONE ? SQLITE_CORRUPT : rc;
-	r->data = sqlite3_column_blob(h->payload, 0);
-	if (!r->data || (uint32_t)sqlite3_column_bytes(h->payload, 0) != r->data_len)
-		return SQLITE_CORRUPT;
-	return SQLITE_OK;
-}
-
 int history_replay(struct history *h, uint64_t machine, uint64_t from_op, uint64_t to_op,
 		   bool (*fn)(void *arg, const struct history_record *r), void *arg)
 {
-	sqlite3_stmt *st;
-	bool more = true;
-	int rc = prepare(h,
-			 "SELECT " OP_COLUMN_LIST " FROM ops WHERE key BETWEEN ?1 AND ?2"
-			 " ORDER BY key",
-			 &st);
-
-	if (rc != SQLITE_OK)
-		return map(h, rc);
-	/* Op 0 is the machine's making: it holds the events of boot, nothing to replay. */
-	sqlite3_bind_int64(st, 1, key_of(machine, from_op ? from_op : 1));
-	sqlite3_bind_int64(st, 2, key_of(machine, to_op ? to_op : KEY_OP_MASK));
-	while (more && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		struct history_record r;
-
-		replay_read_record(st, &r);
-		r.nr_events = 0;
-		rc = read_payload(h, &r);
-		if (rc != SQLITE_OK)
-			break;
-		more = fn(arg, &r);
-		sqlite3_reset(h->payload);
-	}
-	sqlite3_reset(h->payload);
-	sqlite3_finalize(st);
-	if (!more)
-		return HISTORY_ABORTED;
-	if (rc == SQLITE_CORRUPT)
-		return HISTORY_CORRUPT;
-	return map(h, rc == SQLITE_DONE ? SQLITE_OK : rc);
+	return history_reader_ops(h->loop_reader, machine, from_op, to_op, fn, arg);
 }
 
 /* What a parked op ended with, in place of PARKED. */
@@ -323,7 +278,7 @@ static int read_completion(struct history *h, struct history_record *r)
 
 static int keep_payload(struct history *h, struct history_record *r)
 {
-	int rc = read_payload(h, r);
+	int rc = reader_payload(h->loop_reader, r);
 
 	if (rc == SQLITE_OK && r->data_len) {
 		uint8_t *copy = realloc(h->scratch, r->data_len);
@@ -336,7 +291,7 @@ static int keep_payload(struct history *h, struct history_record *r)
 			rc = SQLITE_NOMEM;
 		}
 	}
-	sqlite3_reset(h->payload);
+	reader_payload_end(h->loop_reader);
 	return rc;
 }
 

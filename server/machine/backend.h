@@ -27,6 +27,7 @@ struct backend_hooks {
 };
 
 struct backend;
+struct sim;
 
 struct backend_type {
 	u32 number;	  /* BACKEND_* of the contract */
@@ -38,6 +39,10 @@ struct backend_type {
 	/* A second one, equal; no op is under way. NULL: no memory. */
 	struct backend *(*copy)(struct backend *b, const struct backend_hooks *hooks);
 	void (*free)(struct backend *b); /* an op under way is forgotten */
+	/* One that goes on from where a simulation is, which it takes over. NULL with `why`, and
+	 * the simulation is gone. */
+	struct backend *(*adopt)(struct sim *sim, const struct backend_hooks *hooks,
+				 struct engine_error *why);
 	/* op and res live until collect() says DONE or LOST. */
 	void (*submit)(struct backend *b, const struct engine_op *op, struct engine_result *res);
 	enum backend_status (*collect)(struct backend *b);
@@ -61,5 +66,11 @@ struct backend {
 };
 
 extern const struct backend_type backend_sim;
+
+/* A back end around a simulation, which it takes over. NULL in, NULL out; NULL and the
+ * simulation is gone without memory. */
+struct backend *backend_sim_wrap(struct sim *sim);
+/* The simulation inside; the back end is gone. */
+struct sim *backend_sim_unwrap(struct backend *b);
 
 #endif

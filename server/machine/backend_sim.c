@@ -7,6 +7,7 @@
  */
 #include "backend.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "sim.h"
@@ -29,8 +30,7 @@ static struct sim_hooks sim_hooks_of(const struct backend_hooks *hooks)
 	    .events = hooks->events, .complete = hooks->complete, .user = hooks->user};
 }
 
-/* Takes over the simulation; NULL in, NULL out. */
-static struct backend *wrap(struct sim *sim)
+struct backend *backend_sim_wrap(struct sim *sim)
 {
 	struct sim_backend *b = sim ? calloc(1, sizeof *b) : NULL;
 
@@ -50,14 +50,37 @@ static struct backend *sim_backend_create(const struct engine_config *config,
 {
 	struct sim_hooks sh = sim_hooks_of(hooks);
 
-	return wrap(sim_new(config, &sh, why));
+	return backend_sim_wrap(sim_new(config, &sh, why));
 }
 
 static struct backend *sim_backend_copy(struct backend *b, const struct backend_hooks *hooks)
 {
 	struct sim_hooks sh = sim_hooks_of(hooks);
 
-	return wrap(sim_copy(self(b)->sim, &sh));
+	return backend_sim_wrap(sim_copy(self(b)->sim, &sh));
+}
+
+struct sim *backend_sim_unwrap(struct backend *b)
+{
+	struct sim *sim = self(b)->sim;
+
+	free(b);
+	return sim;
+}
+
+static struct backend *sim_backend_adopt(struct sim *sim, const struct backend_hooks *hooks,
+					 struct engine_error *why)
+{
+	struct sim_hooks sh = sim_hooks_of(hooks);
+	struct backend *b = backend_sim_wrap(sim);
+
+	if (!b) {
+		snprintf(why->text, sizeof why->text, "no memory");
+		return NULL;
+	}
+	sim_set_hooks(sim, &sh);
+	sim_set_quiet(sim, false);
+	return b;
 }
 
 static void sim_backend_free(struct backend *b)
@@ -125,6 +148,7 @@ const struct backend_type backend_sim = {
     .create = sim_backend_create,
     .copy = sim_backend_copy,
     .free = sim_backend_free,
+    .adopt = sim_backend_adopt,
     .submit = sim_backend_submit,
     .collect = sim_backend_collect,
     .take_events = sim_backend_take_events,

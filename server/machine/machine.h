@@ -57,6 +57,8 @@ enum machine_error {
 	MACHINE_E_IS_LOST,    /* machine_reason() */
 	MACHINE_E_NOT_LOST,   /* there is nothing to revive */
 	MACHINE_E_FENCED,     /* Status was asked since, and said that it was not taken up */
+	MACHINE_E_NO_OP,      /* the machine has not come to that op */
+	MACHINE_E_PRUNED,     /* the history has no longer what led to that op */
 	MACHINE_E_DISK,	      /* the history cannot take ops: disk reserve or WAL limit */
 	MACHINE_E_HISTORY,    /* the commit failed: the op did not happen */
 	MACHINE_E_SHUTDOWN,   /* the daemon is going down */

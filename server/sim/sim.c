@@ -155,6 +155,17 @@ struct engine *sim_engine(struct sim *s)
 	return &s->engine;
 }
 
+void sim_set_hooks(struct sim *s, const struct sim_hooks *hooks)
+{
+	s->hooks = *hooks;
+}
+
+void sim_set_quiet(struct sim *s, bool quiet)
+{
+	s->quiet = quiet;
+	engine_set_detail(&s->engine, s->engine.st->detail);
+}
+
 /* ---- executing ---- */
 
 /* Ops that can touch more than ENGINE_YIELD_FRAMES frames. The others are done before
@@ -187,6 +198,9 @@ static void run_op(void *arg)
 {
 	struct sim *s = arg;
 
+	/* Each time, because SetPolicy chooses anew. */
+	if (s->quiet)
+		s->engine.event_mask = 0;
 	engine_execute(&s->engine, s->op, s->res);
 }
 

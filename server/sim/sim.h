@@ -41,6 +41,12 @@ void sim_free(struct sim *s);
 
 struct engine *sim_engine(struct sim *s);
 
+/* Who hears of events and completions from here on; the buffer keeps its size. */
+void sim_set_hooks(struct sim *s, const struct sim_hooks *hooks);
+/* While it is quiet no events are recorded, whatever the machine's detail level: for
+ * ops that are replayed. Their counters go on, so the state is the same. */
+void sim_set_quiet(struct sim *s, bool quiet);
+
 /* Executes an op. Runs it on the caller's stack until it is done, unless `sliced`:
  * then a long op yields and SIM_MORE is returned. op and res must live until done. */
 enum sim_status sim_execute(struct sim *s, const struct engine_op *op, struct engine_result *res,

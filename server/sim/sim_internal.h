@@ -24,6 +24,7 @@ struct sim {
 	struct ram_map ram;
 	u32 last_range; /* where the last RAM was found */
 	bool pae;
+	bool quiet;
 	struct sim_hooks hooks;
 	u64 stale_hits;
 

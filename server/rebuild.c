@@ -1,0 +1,214 @@
+/*
+ * rebuild.c - see rebuild.h.
+ *
+ * Invariants:
+ *  1. Ops are read in pieces of PIECE_OPS, each one moment of the history: a piece is short
+ *     for whoever cancels, and for the WAL's log.
+ *  2. Their numbers have no gap. What is read later is not what was read before, but rows
+ *     do not change, so the pieces fit together; that one is missing is an error.
+ */
+#include "rebuild.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	LINEAGE_MAX = 64, /* a fork of a fork of ...; deeper ones are refused */
+	PIECE_OPS = 16384,
+};
+
+/* Ops of one machine that led to this one: its own, or an ancestor's. */
+struct segment {
+	uint64_t machine;
+	uint64_t last_op; /* REBUILD_LAST: all that there are */
+};
+
+struct work {
+	struct rebuild *b;
+	struct history_reader *rd;
+	struct segment segments[LINEAGE_MAX]; /* its own first */
+	unsigned nr_segments;
+	struct engine_config config; /* of the machine; a fork has its ancestors' */
+	uint64_t next_op;	     /* to be read */
+	uint64_t lost;		     /* ops recorded LOST just before it */
+	unsigned nr;		     /* ops read in this piece */
+	bool stopped;		     /* the piece is full, or wrong */
+};
+
+static void fail(struct rebuild *b, enum machine_error error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void fail(struct rebuild *b, enum machine_error error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(b->why, sizeof b->why, format, args);
+	va_end(args);
+	b->error = error;
+}
+
+/* ---- where it comes from ---- */
+
+static void find_lineage(struct work *w)
+{
+	uint64_t machine = w->b->machine, last_op = w->b->op;
+	struct engine_config *config = &w->config;
+	struct history_machine m;
+
+	while (machine && w->nr_segments < LINEAGE_MAX) {
+		if (history_reader_machine(w->rd, machine, config, &m)) {
+			fail(w->b, MACHINE_E_HISTORY, "the history cannot be read");
+			return;
+		}
+		if (!m.id) {
+			fail(w->b, w->nr_segments ? MACHINE_E_HISTORY : MACHINE_E_GONE,
+			     "the history knows no machine %" PRIu64, machine);
+			return;
+		}
+		w->segments[w->nr_segments++] = (struct segment){machine, last_op};
+		/* Before it was a machine of its own it was its parent. */
+		last_op = m.forked_from && last_op > m.forked_at_op ? m.forked_at_op : last_op;
+		machine = m.forked_from;
+	}
+	if (machine)
+		fail(w->b, MACHINE_E_IS_LOST, "it is a fork of a fork, %d deep: too deep",
+		     LINEAGE_MAX);
+}
+
+/* ---- ops ---- */
+
+/* Lost ops are numbers without an effect once another op follows. */
+static bool skip_lost(struct work *w)
+{
+	struct engine_error why;
+
+	for (; w->lost; w->lost--) {
+		if (replica_skip(w->b->replica, &why))
+			continue;
+		fail(w->b, MACHINE_E_IS_LOST, "%s", why.text);
+		return false;
+	}
+	return true;
+}
+
+static bool apply(struct work *w, const struct history_record *h)
+{
+	struct engine_op op = {.code = h->code,
+			       .cpu = h->cpu,
+			       .task = h->task,
+			       .owner = h->owner,
+			       .data = h->data,
+			       .data_len = h->data_len};
+	struct replica_answer answer = {
+	    .status = h->status, .data_len = h->result_len, .data_hash = h->result_hash};
+	struct engine_error why;
+
+	memcpy(op.args, h->args, sizeof op.args);
+	memcpy(answer.values, h->values, sizeof answer.values);
+	if (!skip_lost(w))
+		return false;
+	if (replica_apply(w->b->replica, &op, &answer, &why))
+		return true;
+	fail(w->b, MACHINE_E_IS_LOST, "%s", why.text);
+	return false;
+}
+
+static bool take_op(void *arg, const struct history_record *h)
+{
+	struct work *w = arg;
+
+	w->stopped = true;
+	if (h->op != w->next_op) {
+		fail(w->b, MACHINE_E_HISTORY, "the history has no op %" PRIu64, w->next_op);
+		return false;
+	}
+	if (w->nr == PIECE_OPS)
+		return false;
+	if (h->status == STATUS_LOST)
+		w->lost++;
+	else if (!apply(w, h))
+		return false;
+	w->nr++;
+	w->next_op++;
+	w->stopped = false;
+	return true;
+}
+
+/* Reads and executes until the segment's end. */
+static void run_segment(struct work *w, const struct segment *s)
+{
+	struct rebuild *b = w->b;
+	uint64_t last = s->last_op == REBUILD_LAST ? 0 : s->last_op;
+	int error;
+
+	do {
+		if (w->next_op > s->last_op)
+			return;
+		w->nr = 0;
+		w->stopped = false;
+		error = history_reader_ops(w->rd, s->machine, w->next_op, last, take_op, w);
+		if (error && error != HISTORY_ABORTED && !b->error)
+			fail(b, MACHINE_E_HISTORY, "its ops cannot be read from the history");
+		if (atomic_load(&b->cancelled) && !b->error)
+			fail(b, MACHINE_E_CANCELLED, "given up");
+		atomic_store(&b->progress, w->next_op - 1);
+	} while (w->stopped && !b->error);
+	if (!b->error && last && w->next_op <= last)
+		fail(b, MACHINE_E_NO_OP, "the machine has not come to op %" PRIu64, last);
+}
+
+/* The oldest segment that has an op to be executed, from the youngest on. */
+static unsigned first_segment(const struct work *w)
+{
+	unsigned i = w->nr_segments - 1;
+
+	while (i > 0 && w->segments[i].last_op < w->next_op)
+		i--;
+	return i;
+}
+
+static void begin(struct work *w)
+{
+	struct rebuild *b = w->b;
+	struct engine_error why;
+
+	if (!b->replica)
+		b->replica = replica_new(&w->config, &why);
+	if (b->replica)
+		w->next_op = replica_op(b->replica) + 1;
+	else
+		fail(b, MACHINE_E_CONFIG, "%s", why.text);
+}
+
+static void finish(struct work *w)
+{
+	struct rebuild *b = w->b;
+
+	if (!b->error && b->stop_at_lost)
+		b->lost = w->lost;
+	else if (!b->error)
+		skip_lost(w);
+	if (!b->error)
+		return;
+	replica_free(b->replica);
+	b->replica = NULL;
+}
+
+void rebuild_run(struct rebuild *b, struct history_reader *rd)
+{
+	struct work *w = calloc(1, sizeof *w);
+
+	if (!w)
+		abort();
+	*w = (struct work){.b = b, .rd = rd};
+	find_lineage(w);
+	if (!b->error)
+		begin(w);
+	for (unsigned i = w->nr_segments ? first_segment(w) + 1 : 0; i-- && !b->error;)
+		run_segment(w, &w->segments[i]);
+	finish(w);
+	free(w);
+}

@@ -1,0 +1,47 @@
+/*
+ * rebuild.h - a machine made again from the history, up to an op of its choice.
+ *
+ * Each op is executed as it was recorded, in a private simulation, and its answer is
+ * compared with the recorded one: a difference is an error rather than a state that
+ * nobody saw. A fork begins with its ancestors' ops up to where it left them. What blocks
+ * for as long as that takes runs in a thread of the pool.
+ */
+#ifndef REBUILD_H
+#define REBUILD_H
+
+#include <stdatomic.h>
+
+#include "history.h"
+#include "machine.h"
+#include "replica.h"
+
+enum { REBUILD_WHY_LENGTH = 256 };
+
+struct rebuild {
+	/* Set by whoever asks. */
+	uint64_t machine;
+	uint64_t op; /* REBUILD_LAST: whatever has been committed */
+	/* Ops at the very end that were recorded LOST are not ops of this machine until it
+	 * is revived: leave them out. */
+	bool stop_at_lost;
+	/* A replica of this machine at an op not after the one wanted, or NULL. Afterwards the
+	 * one that was made; NULL with an error. */
+	struct replica *replica;
+
+	/* Afterwards. IS_LOST: the answers differ or an invariant broke, see why. NO_OP: the
+	 * machine has not come to that op. GONE: the history knows no such machine. */
+	enum machine_error error;
+	char why[REBUILD_WHY_LENGTH];
+	uint64_t lost; /* ops at the end that were left out */
+
+	/* Any thread: how far it is, and that it shall end with CANCELLED. */
+	atomic_uint_fast64_t progress;
+	atomic_bool cancelled;
+};
+
+#define REBUILD_LAST UINT64_MAX
+
+/* Blocks. The reader is used by nobody else meanwhile. */
+void rebuild_run(struct rebuild *b, struct history_reader *rd);
+
+#endif
