@@ -2,6 +2,11 @@
  * state_words.h - an exact allocator state, from the recordings' JSON (a line `init` or
  * `state` for each zone) to the payloads of LoadState. The words are described where
  * LoadState is (server/engine/frames/load_state.h); the numbers here are the same.
+ *
+ * "pcp" and "nr_free_diff" are CPU 0's lists and difference, "pcp1" and "nr_free_diff1"
+ * those of CPU 1, and so on: the form that the inspection `state` gives. A recording that
+ * tells of CPU 0 alone, of a machine with more, has had the others' lists drained; their
+ * differences are what its count lacks.
  */
 #ifndef RECORDINGS_STATE_WORDS_H
 #define RECORDINGS_STATE_WORDS_H

@@ -28,6 +28,7 @@ enum {
 	MIN_PAGE_OFFSET = 256 << MIB, /* below there is no room for a program */
 	MAX_ORDER_PAGES = 1 << 10,    /* Linux rounds ZONE_MOVABLE's start to these */
 	LINUX_INITRD_FRAMES = 512,    /* see `headroom` */
+	LINUX_INITMEM_FRAMES = 228,   /* init code and data: 228 and, under PAE, 232 */
 	PCI_HOLE_START_MIB = 3072,    /* the usual map: RAM to 3 GiB, then from 4 GiB */
 };
 
@@ -68,8 +69,9 @@ struct preset {
  * linux-6.1: measured on Debian 6.1.0-50-686 and -686-pae (the constants stand in the
  * recordings' const.jsonl): MAXMEM is VMALLOC_END - PAGE_OFFSET - 128 MiB, and vmalloc=N
  * asks for N + 8 MiB. Its boot puts the initrd at the very top of lowmem and gives those
- * frames back, so that recorded states have free frames there (up to 297), and mem_map
- * below: the headroom makes ours fit where Linux's was.
+ * frames back, so that recorded states have free frames there (295 to 297), and mem_map
+ * below: the headroom makes ours fit where Linux's was. How large the initrd was is what
+ * late_pages has beyond the init memory; 512 frames are left where nobody says.
  *
  * arm32: VMALLOC_END 0xff800000, 240 MiB and an 8 MiB hole: 768 MiB of lowmem at 3G;
  * TASK_SIZE is PAGE_OFFSET - 16 MiB (modules), pkmap one PMD below PAGE_OFFSET.
@@ -547,13 +549,23 @@ static bool step_below(const struct engine_range *kept, u32 nr, u64 size, u64 *e
 	return false;
 }
 
+/* Frames to leave at the end of lowmem, where the recorded kernel's initrd was. */
+static u32 headroom(const struct engine_config *config, const struct preset *p)
+{
+	if (!p->headroom || !config->late_pages)
+		return p->headroom;
+	return config->late_pages > LINUX_INITMEM_FRAMES ? config->late_pages - LINUX_INITMEM_FRAMES
+							 : 0;
+}
+
 /* The highest free place for `frames` in lowmem. 0: none. */
 static pfn_t find_metadata(const struct engine_config *config, const struct preset *p,
 			   const struct ram_map *map, const struct layout *l, u32 frames)
 {
 	struct engine_range kept[ENGINE_MAX_RESERVED + 2];
 	u64 size = (u64)frames << PAGE_SHIFT;
-	u64 top = (u64)(l->low_end_pfn - min_u64(p->headroom, l->low_end_pfn)) << PAGE_SHIFT;
+	u64 top = (u64)(l->low_end_pfn - min_u64(headroom(config, p), l->low_end_pfn))
+		  << PAGE_SHIFT;
 	u32 nr = config->nr_reserved;
 
 	for (u32 i = 0; i < nr; i++)

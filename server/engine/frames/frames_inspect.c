@@ -494,7 +494,7 @@ static void say_free_lists(struct engine *e, const struct zone *z, struct inspec
 	say(sink, "]");
 }
 
-static void say_state(struct engine *e, u32 zone, const u64 hashes[3], struct inspect_sink *sink)
+static void say_state(struct engine *e, u32 zone, const u64 hashes[2], struct inspect_sink *sink)
 {
 	const struct zone *z = &e->st->frames.zone[zone];
 	u32 nr = pageblocks_of(e, z);
@@ -513,9 +513,9 @@ static void say_state(struct engine *e, u32 zone, const u64 hashes[3], struct in
 	for (u32 i = 0; i < nr; i++)
 		say(sink, "%u", type_of_pageblock(e, zone, i));
 	say(sink, "\",\"zh\":\"%016llx\",\"ph\":\"%016llx\",\"bh\":\"%016llx\"",
-	    (unsigned long long)hashes[0], (unsigned long long)hashes[1],
-	    (unsigned long long)hashes[2]);
-	/* The recordings have one CPU; what more there are comes behind. */
+	    (unsigned long long)hashes[0], (unsigned long long)hash_pcp_lists(e, &z->pcp[0]),
+	    (unsigned long long)hashes[1]);
+	/* Recordings of one CPU end here; what more there are comes behind. */
 	for (u32 cpu = 1; cpu < e->st->layout.cpus; cpu++) {
 		say(sink, ",\"pcp%u\":", cpu);
 		say_pcp(e, z, cpu, sink);
@@ -526,21 +526,24 @@ static void say_state(struct engine *e, u32 zone, const u64 hashes[3], struct in
 
 u32 inspect_state(struct engine *e, const u64 args[OP_ARGS], struct inspect_sink *sink)
 {
-	(void)args;
+	u32 cpu = (u32)args[0];
+
+	if (cpu >= e->st->layout.cpus)
+		return STATUS_INVALID;
 	for (u32 zone = 0; zone < NR_ZONES; zone++) {
 		const struct zone *z = &e->st->frames.zone[zone];
-		u64 hashes[3];
+		const struct pcp *pcp = &z->pcp[cpu];
+		u64 hashes[2];
 
 		if (!z->managed)
 			continue;
 		hashes[0] = hash_free_lists(e, z);
-		hashes[1] = hash_pcp_lists(e, &z->pcp[0]);
-		hashes[2] = hash_pageblocks(e, zone);
+		hashes[1] = hash_pageblocks(e, zone);
 		if (sink->want_text)
 			say_state(e, zone, hashes, sink);
-		ROW(sink, ROW_STATE_ZONES, zone, hashes[0], hashes[1], hashes[2], (u32)z->free,
-		    z->boost, z->highatomic, (u32)z->pcp[0].free_diff, z->pcp[0].count,
-		    z->pcp[0].free_factor);
+		ROW(sink, ROW_STATE_ZONES, zone, hashes[0], hash_pcp_lists(e, pcp), hashes[1],
+		    (u32)z->free, z->boost, z->highatomic, (u32)pcp->free_diff, pcp->count,
+		    pcp->free_factor);
 	}
 	return STATUS_OK;
 }

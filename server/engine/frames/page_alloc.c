@@ -113,8 +113,9 @@ static ALWAYS_INLINE bool may_serve(const struct zone *z, const struct request *
 {
 	if (above_mark(z, r, z->mark[r->mark] + z->boost))
 		return true;
-	/* A small urgent request does not care for a boost, which is for reclaim. */
-	return !r->order && r->flags & ALLOC_MIN_RESERVE && z->boost && r->mark == MARK_MIN &&
+	/* A small urgent request does not care for a boost, which is for reclaim. Urgent is
+	 * __GFP_ATOMIC here, not __GFP_HIGH, as in kernels before 6.3. */
+	return !r->order && r->gfp & __GFP_ATOMIC && z->boost && r->mark == MARK_MIN &&
 	       above_mark(z, r, z->mark[MARK_MIN]);
 }
 
