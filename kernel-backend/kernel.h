@@ -22,11 +22,46 @@ static inline u32 host_paddr(const volatile void *p)
 void paging_switch(u32 cr3, u32 cr4);
 extern u32 boot_pd[1024];
 
+/* cpu.c. One CPU has the turn and runs what is here; the others are halted. */
+enum {
+	CPU_STACK_BYTES = 16384,
+	SEL_CODE = 0x08, /* selectors of the descriptor table in trap.c */
+	SEL_DATA = 0x10,
+	SEL_TSS = 0x28, /* CPU 0's; 8 more for each */
+	/* Vectors of interrupts, after the 32 that are the CPU's own. */
+	VECTOR_LINK = 32,
+	VECTOR_CALL,
+	VECTOR_WAKE,
+	VECTOR_SPURIOUS,
+	NR_VECTORS,
+};
+static inline u32 cpu_this(void)
+{
+	u32 selector;
+
+	__asm__("str %0" : "=r"(selector));
+	return (selector - SEL_TSS) / 8;
+}
+u32 cpu_count(void);
+void cpu_init(void);		       /* this one can be interrupted, while it is halted */
+void cpu_use(volatile u32 *registers); /* the local APIC through another mapping */
+void cpu_route_interrupt(u32 pin);     /* of the console, as VECTOR_LINK */
+/* CPUs 1 to nr - 1, with this one's tables; the first MiB is mapped at page_offset. */
+void cpu_start_others(u32 nr, u32 page_offset);
+void cpu_halt(void);	     /* until an interrupt has been handled */
+void cpu_give_turn(u32 cpu); /* comes back with the turn */
+/* Each CPU of the mask calls fn; comes back when all have. */
+void cpu_call(u32 cpus, void (*fn)(u32 a, u32 b), u32 a, u32 b);
+void cpu_interrupted(u32 vector);
+
+/* main.c: ops, for as long as this CPU has the turn and whenever it comes back. */
+_Noreturn void serve(void);
+
 /* paging.c: tables to stand on before the engine has made its own. */
 void paging_direct_map(const struct engine_config *config, u64 lowmem_bytes);
 
 /* trap.c and trap.S */
-void trap_init(void);
+void trap_init(u32 cpu); /* once on each */
 struct fault {
 	bool taken;
 	u32 error_code;
@@ -37,13 +72,13 @@ struct fault trap_copy(void *to, const void *from, u32 bytes);
 /* Copies in ring 3, between user memory and HOST_USER_DATA_VA. */
 struct fault trap_copy_user(u32 to, u32 from, u32 bytes);
 
-/* link.c: the virtio console as a byte stream. */
+/* link.c: the virtio port as a byte stream. */
 void link_init(void);
 void link_use(volatile u32 *registers); /* the same device through another mapping */
 void link_read(void *to, u32 bytes);
 void link_write(const void *from, u32 bytes);
 void link_flush(void);
-void link_emergency(const char *text); /* works without queues */
+void link_interrupted(void);
 
 /* port.c */
 /* False: the configuration's RAM contradicts itself. */

@@ -1,13 +1,18 @@
 /*
- * link.c - a virtio console over virtio-mmio (modern), polled, as a byte stream.
+ * link.c - a port of a virtio console over virtio-mmio (modern), as a byte stream.
  *
- * Queue 0 receives, queue 1 transmits; one port, no control queue. Buffers are in
- * the image, so their physical addresses follow from their virtual ones. Output
- * collects in the current transmit buffer and goes when it is full or when the
- * guest is about to wait for input: whoever waits for our answer has it before we
- * wait for theirs.
+ * The port is number 1, a virtserialport: port 0 can only be a virtconsole, of which QEMU
+ * drops the output while its socket is full. Ports other than 0 need the control queue; the
+ * three messages that open ours are all we send there, and what the device would say is
+ * known. Buffers are in the image, so their physical addresses follow from their virtual
+ * ones. Output collects in the current transmit buffer and goes when it is full or when the
+ * guest is about to wait for input: whoever waits for our answer has it before we wait for
+ * theirs.
  *
- * Layout and register numbers: virtio 1.1, sections 2.6 and 4.2.2.
+ * Waiting is polling, as long as a busy daemon may take to send more, and then halting until
+ * the device interrupts. At no other time does it interrupt.
+ *
+ * Layout and register numbers: virtio 1.1, sections 2.6, 4.2.2 and 5.3.
  */
 #include "kernel.h"
 
@@ -15,8 +20,12 @@ enum {
 	QUEUE_SIZE = 64,
 	RX_BYTES = 4096, /* QEMU hands over at most this much at a time */
 	TX_BYTES = 8192,
-	RX = 0,
-	TX = 1,
+	TX_BUFFERS = QUEUE_SIZE / 2,
+	CONTROL_TX = 3, /* numbers of queues: port 0 has 0 and 1 */
+	RX = 4,
+	TX = 5,
+	PORT = 1,
+	IDLE_POLLS = 2000,
 };
 
 /* Registers, as indexes of u32. */
@@ -31,12 +40,14 @@ enum {
 	REG_QUEUE_NUM = 0x038 / 4,
 	REG_QUEUE_READY = 0x044 / 4,
 	REG_QUEUE_NOTIFY = 0x050 / 4,
+	REG_INTERRUPT_STATUS = 0x060 / 4,
+	REG_INTERRUPT_ACK = 0x064 / 4,
 	REG_STATUS = 0x070 / 4,
 	REG_QUEUE_DESC = 0x080 / 4,
 	REG_QUEUE_DRIVER = 0x090 / 4,
 	REG_QUEUE_DEVICE = 0x0a0 / 4,
-	REG_EMERGENCY_WRITE = 0x108 / 4,
 };
+enum { FEATURE_MULTIPORT = 1 << 1, FEATURE_1_VERSION_1 = 1 }; /* words 0 and 1 */
 enum { STATUS_ACKNOWLEDGE = 1, STATUS_DRIVER = 2, STATUS_DRIVER_OK = 4, STATUS_FEATURES_OK = 8 };
 
 struct desc {
@@ -58,30 +69,39 @@ struct used {
 	u16 avail_event;
 };
 
-static struct queue {
+struct queue {
 	struct desc desc[QUEUE_SIZE] __attribute__((aligned(16)));
 	struct avail avail __attribute__((aligned(4)));
 	volatile struct used used __attribute__((aligned(4)));
 	u16 seen; /* of used.index */
-} queues[2];
+};
+static struct queue rx, tx, control_tx;
+
+struct control {
+	u32 port;
+	u16 event, value;
+};
+/* DEVICE_READY, PORT_READY and PORT_OPEN: from then on the port takes and gives. */
+static struct control opening[] = {{0xffffffff, 0, 1}, {PORT, 3, 1}, {PORT, 6, 1}};
+_Static_assert(sizeof(struct control) == 8, "a control message");
 
 static u8 rx_buffers[QUEUE_SIZE][RX_BYTES] __attribute__((aligned(64)));
-static u8 tx_buffers[QUEUE_SIZE][TX_BYTES] __attribute__((aligned(64)));
+static u8 tx_buffers[TX_BUFFERS][TX_BYTES] __attribute__((aligned(64)));
 
 static volatile u32 *regs;
 static u32 rx_at, rx_left; /* in the received buffer at the head */
 static u32 rx_current;
-static u32 tx_length; /* in the buffer being filled */
-static u32 tx_free;   /* buffers the device does not have, this one included */
+static bool rx_is_held; /* rx_current is a buffer, ours until all of it has been read */
+static u32 tx_length;	/* in the buffer being filled */
+static u32 tx_free;	/* buffers the device does not have, this one included */
 static u32 tx_current;
 static u32 refills; /* since the device was last told */
 
 #define barrier() __asm__ volatile("" : : : "memory") /* x86 keeps stores in order */
 
-static void setup_queue(u32 which)
+static void setup_queue(struct queue *q, u32 which)
 {
-	struct queue *q = &queues[which];
-
+	q->avail.flags = 1; /* no interrupts */
 	regs[REG_QUEUE_SEL] = which;
 	if (regs[REG_QUEUE_NUM_MAX] < QUEUE_SIZE)
 		panic("console queue %u is too small", which);
@@ -95,6 +115,11 @@ static void setup_queue(u32 which)
 	regs[REG_QUEUE_READY] = 1;
 }
 
+static bool has_used(struct queue *q)
+{
+	return q->seen != q->used.index;
+}
+
 static void offer(struct queue *q, u32 id)
 {
 	q->avail.ring[q->avail.index % QUEUE_SIZE] = (u16)id;
@@ -102,45 +127,65 @@ static void offer(struct queue *q, u32 id)
 	q->avail.index++;
 }
 
-/* The one device sits in the last slots of microvm's range. */
-static volatile u32 *find_console(void)
+/* microvm's slots for devices; the pin of each is its number. The one device sits in one of
+ * the last. */
+#define MMIO_SLOTS	0xfeb00000u
+#define MMIO_SLOT_BYTES 512u
+
+static volatile u32 *find_console(u32 *ret_slot)
 {
-	for (u32 at = HOST_MMIO_PADDR; at < HOST_MMIO_PADDR + PAGE_SIZE; at += 512) {
+	for (u32 at = HOST_MMIO_PADDR; at < HOST_MMIO_PADDR + PAGE_SIZE; at += MMIO_SLOT_BYTES) {
 		volatile u32 *r = (volatile u32 *)(uintptr_t)at;
 
+		*ret_slot = (at - MMIO_SLOTS) / MMIO_SLOT_BYTES;
 		if (r[REG_MAGIC] == 0x74726976 && r[REG_VERSION] == 2 && r[REG_DEVICE_ID] == 3)
 			return r;
 	}
 	return NULL;
 }
 
+static void open_port(void)
+{
+	for (u32 i = 0; i < sizeof opening / sizeof opening[0]; i++) {
+		control_tx.desc[i] =
+		    (struct desc){host_paddr(&opening[i]), sizeof opening[i], 0, 0};
+		offer(&control_tx, i);
+	}
+	regs[REG_QUEUE_NOTIFY] = CONTROL_TX;
+}
+
 void link_init(void)
 {
-	regs = find_console();
+	u32 slot;
+
+	regs = find_console(&slot);
 	if (!regs)
 		power_off(0x10);
 	regs[REG_STATUS] = 0;
 	regs[REG_STATUS] = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
 	regs[REG_DRIVER_FEATURES_SEL] = 0;
-	regs[REG_DRIVER_FEATURES] = 0;
+	regs[REG_DRIVER_FEATURES] = FEATURE_MULTIPORT;
 	regs[REG_DRIVER_FEATURES_SEL] = 1;
-	regs[REG_DRIVER_FEATURES] = 1; /* VIRTIO_F_VERSION_1 */
+	regs[REG_DRIVER_FEATURES] = FEATURE_1_VERSION_1;
 	regs[REG_STATUS] = STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK;
 	if (!(regs[REG_STATUS] & STATUS_FEATURES_OK))
-		panic("the console refuses virtio 1");
-	setup_queue(RX);
-	setup_queue(TX);
+		panic("the console refuses virtio 1 or more than one port");
+	setup_queue(&rx, RX);
+	setup_queue(&tx, TX);
+	setup_queue(&control_tx, CONTROL_TX);
 	for (u32 i = 0; i < QUEUE_SIZE; i++) {
-		queues[RX].desc[i] =
+		rx.desc[i] =
 		    (struct desc){host_paddr(rx_buffers[i]), RX_BYTES, DESC_DEVICE_WRITES, 0};
-		queues[TX].desc[i] = (struct desc){host_paddr(tx_buffers[i]), 0, 0, 0};
-		offer(&queues[RX], i);
+		offer(&rx, i);
 	}
-	queues[RX].avail.flags = queues[TX].avail.flags = 1; /* no interrupts: we poll */
-	tx_free = QUEUE_SIZE;
+	for (u32 i = 0; i < TX_BUFFERS; i++)
+		tx.desc[i] = (struct desc){host_paddr(tx_buffers[i]), 0, 0, 0};
+	tx_free = TX_BUFFERS;
+	cpu_route_interrupt(slot);
 	regs[REG_STATUS] =
 	    STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK;
 	regs[REG_QUEUE_NOTIFY] = RX;
+	open_port();
 }
 
 void link_use(volatile u32 *registers)
@@ -148,12 +193,31 @@ void link_use(volatile u32 *registers)
 	regs = registers + ((u32)(uintptr_t)regs & (PAGE_SIZE - 1)) / 4;
 }
 
+void link_interrupted(void)
+{
+	regs[REG_INTERRUPT_ACK] = regs[REG_INTERRUPT_STATUS];
+}
+
+/* Until the device has used a buffer of this queue. */
+static void await(struct queue *q)
+{
+	for (u32 polls = 0; polls < IDLE_POLLS; polls++) {
+		if (has_used(q))
+			return;
+		__asm__ volatile("pause");
+	}
+	q->avail.flags = 0;
+	/* The device sees that before we look again, or we see what it did. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	while (!has_used(q))
+		cpu_halt();
+	q->avail.flags = 1;
+}
+
 static void reclaim(void)
 {
-	struct queue *q = &queues[TX];
-
-	while (q->seen != q->used.index) {
-		q->seen++;
+	while (has_used(&tx)) {
+		tx.seen++;
 		tx_free++;
 	}
 }
@@ -162,15 +226,16 @@ void link_flush(void)
 {
 	if (!tx_length)
 		return;
-	queues[TX].desc[tx_current].length = tx_length;
-	offer(&queues[TX], tx_current);
+	tx.desc[tx_current].length = tx_length;
+	offer(&tx, tx_current);
 	tx_free--;
 	regs[REG_QUEUE_NOTIFY] = TX;
 	/* The device gives buffers back in the order in which it got them. */
-	tx_current = (tx_current + 1) % QUEUE_SIZE;
+	tx_current = (tx_current + 1) % TX_BUFFERS;
 	tx_length = 0;
-	while (reclaim(), !tx_free)
-		__asm__ volatile("pause");
+	if (!tx_free)
+		await(&tx);
+	reclaim();
 }
 
 void link_write(const void *from, u32 bytes)
@@ -189,24 +254,26 @@ void link_write(const void *from, u32 bytes)
 	}
 }
 
-/* Waits for the next buffer of input, after sending what is ours to send. */
+/* Gives back the buffer that has been read and waits for the next, after sending what is
+ * ours to send. */
 static void next_input(void)
 {
-	struct queue *q = &queues[RX];
-
-	if (q->seen == q->used.index) {
-		link_flush();
-		if (refills) {
-			regs[REG_QUEUE_NOTIFY] = RX;
-			refills = 0;
-		}
-		while (q->seen == q->used.index)
-			__asm__ volatile("pause");
+	if (rx_is_held) {
+		offer(&rx, rx_current);
+		refills++;
 	}
-	rx_current = q->used.ring[q->seen % QUEUE_SIZE].id;
-	rx_left = q->used.ring[q->seen % QUEUE_SIZE].length;
+	if (!has_used(&rx))
+		link_flush();
+	if (refills >= QUEUE_SIZE / 2 || !has_used(&rx)) {
+		regs[REG_QUEUE_NOTIFY] = RX;
+		refills = 0;
+	}
+	await(&rx);
+	rx_current = rx.used.ring[rx.seen % QUEUE_SIZE].id;
+	rx_left = rx.used.ring[rx.seen % QUEUE_SIZE].length;
 	rx_at = 0;
-	q->seen++;
+	rx_is_held = true;
+	rx.seen++;
 }
 
 void link_read(void *to, u32 bytes)
@@ -225,20 +292,5 @@ void link_read(void *to, u32 bytes)
 		rx_left -= n;
 		t += n;
 		bytes -= n;
-		if (!rx_left) {
-			offer(&queues[RX], rx_current);
-			if (++refills >= QUEUE_SIZE / 2) {
-				regs[REG_QUEUE_NOTIFY] = RX;
-				refills = 0;
-			}
-		}
 	}
-}
-
-void link_emergency(const char *text)
-{
-	if (!regs)
-		return;
-	while (*text)
-		regs[REG_EMERGENCY_WRITE] = (u8)*text++;
 }

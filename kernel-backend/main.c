@@ -39,26 +39,30 @@ static void read_header(struct wire_header *h)
 		panic("garbage on the link: %x where a frame should begin", h->magic);
 }
 
-/* RAM of a new machine is all zeros; what QEMU left below 640 KiB (start info, memory
- * map, command line) has been read or is not wanted. */
-static void forget_firmware(const struct engine_config *c)
+static u32 page_offset(void)
 {
-	u32 page_offset = c->page_offset ? c->page_offset : 0xc0000000u;
-
-	__builtin_memset((void *)(uintptr_t)page_offset, 0, 0x9fc00);
+	return config.page_offset ? config.page_offset : 0xc0000000u;
 }
 
-/* A machine that is in RAM already goes on with the tables that its CPU had; one that
+/* RAM of a new machine is all zeros; what QEMU left below 640 KiB (start info, memory
+ * map, command line) has been read or is not wanted. */
+static void forget_firmware(void)
+{
+	__builtin_memset((void *)(uintptr_t)page_offset(), 0, 0x9fc00);
+}
+
+/* A machine that is in RAM already goes on with the tables that its CPUs had; one that
  * has not booted has none. */
 static bool take_up(struct engine_error *why)
 {
-	u32 pgd;
-
 	if (!engine_attach(&engine, &config))
 		return refuse(why, "there is no machine in this RAM");
-	pgd = engine.st->user.cpu[0].pgd ? engine.st->user.cpu[0].pgd : engine.st->map.kernel_pgd;
-	if (pgd)
-		port_load_cr3(&engine, 0, pgd << PAGE_SHIFT);
+	for (u32 cpu = 0; cpu < cpu_count(); cpu++) {
+		u32 own = engine.st->user.cpu[cpu].pgd, pgd = own ? own : engine.st->map.kernel_pgd;
+
+		if (pgd)
+			port_load_cr3(&engine, cpu, pgd << PAGE_SHIFT);
+	}
 	return true;
 }
 
@@ -68,15 +72,16 @@ static bool bring_up(bool attach, struct engine_error *why)
 
 	if (!engine_plan(&config, &lowmem, &end, why))
 		return false;
-	if (config.cpus > 1)
-		return refuse(why, "%u CPUs, and this kernel runs on one", config.cpus);
 	paging_direct_map(&config, lowmem);
 	link_use((volatile u32 *)(uintptr_t)HOST_MMIO_VA);
+	cpu_use((volatile u32 *)(uintptr_t)HOST_LAPIC_VA);
+	if (config.cpus > 1)
+		cpu_start_others(config.cpus, page_offset());
 	if (!port_init(&engine, &config, end, events, MAX_EVENTS, why))
 		return false;
 	if (attach)
 		return take_up(why);
-	forget_firmware(&config);
+	forget_firmware();
 	return engine_create(&engine, &config, why);
 }
 
@@ -142,13 +147,12 @@ static void send_result(const struct engine_result *res)
 	link_write(result_data, wire_pad(res->data_len));
 }
 
-static void execute(u32 frame_length)
+static void execute(const struct engine_op *op)
 {
-	struct engine_op op = read_op(frame_length);
 	struct engine_result res = {.data = result_data};
 
-	fault_inject(&op);
-	engine_execute(&engine, &op, &res);
+	fault_inject(op);
+	engine_execute(&engine, op, &res);
 	port_send_events(&engine);
 	send_result(&res);
 }
@@ -162,26 +166,50 @@ static void echo(u32 frame_length)
 	send_result(&res);
 }
 
-void kernel_main(u32 start_info)
+/* Frames up to the next op for the engine. */
+static struct engine_op next_op(void)
 {
 	struct wire_header h;
 
+	for (;;) {
+		read_header(&h);
+		if (h.type == WIRE_OP)
+			return read_op(h.length);
+		if (h.type == WIRE_END) {
+			link_flush();
+			power_off(0x10);
+		}
+		if (h.type != WIRE_ECHO)
+			panic("frame %u where an op should be", h.type);
+		echo(h.length);
+	}
+}
+
+/* An op that one CPU has read and that names another waits for that one to have the turn.
+ * One that names none is refused by the engine, here as anywhere. */
+void serve(void)
+{
+	static struct engine_op op;
+	static bool op_waits;
+
+	for (;;) {
+		if (!op_waits)
+			op = next_op();
+		op_waits = op.cpu != cpu_this() && op.cpu < cpu_count();
+		if (op_waits)
+			cpu_give_turn(op.cpu);
+		else
+			execute(&op);
+	}
+}
+
+void kernel_main(u32 start_info)
+{
 	(void)start_info; /* the daemon made the RAM and sends the map with the configuration */
-	trap_init();
+	trap_init(0);
+	cpu_init();
 	link_init();
 	say_hello();
 	start_machine();
-	for (;;) {
-		read_header(&h);
-		if (h.type == WIRE_END)
-			break;
-		if (h.type == WIRE_OP)
-			execute(h.length);
-		else if (h.type == WIRE_ECHO)
-			echo(h.length);
-		else
-			panic("frame %u where an op should be", h.type);
-	}
-	link_flush();
-	power_off(0x10);
+	serve();
 }

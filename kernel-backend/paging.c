@@ -5,7 +5,7 @@
  * a direct map must be there first. These tables hold it with large pages, beside
  * what boot.S mapped; the engine's port_load_cr3() leaves them for good. Two-level
  * tables grow out of boot.S's; a PAE machine gets a set of its own and paging is
- * switched over. The window is mapped as the engine will map it, device page included,
+ * switched over. The window is mapped as the engine will map it, devices included,
  * so the link does not notice when an early machine boots.
  */
 #include "kernel.h"
@@ -21,7 +21,7 @@ static u32 cpuid_features(void)
 	return d;
 }
 
-/* The table of the window and the device page: 1024 entries, or 512 under PAE. */
+/* The table of the window and the devices: 1024 entries, or 512 under PAE. */
 static u32 window_table[1024] __attribute__((aligned(PAGE_SIZE)));
 
 static void map_window(bool pae)
@@ -32,8 +32,10 @@ static void map_window(bool pae)
 	for (u32 i = 0; i < pages; i++)
 		window_table[(first + i) * words] = (HOST_WINDOW_PADDR + (i << PAGE_SHIFT)) | ENTRY;
 	window_table[(first + pages) * words] = HOST_MMIO_PADDR | ENTRY;
+	window_table[(first + pages + 1) * words] = HOST_LAPIC_PADDR | ENTRY;
 }
-_Static_assert(HOST_MMIO_VA == HOST_WINDOW_VA + HOST_WINDOW_BYTES, "the page behind the window");
+_Static_assert(HOST_MMIO_VA == HOST_WINDOW_VA + HOST_WINDOW_BYTES, "the pages behind the window");
+_Static_assert(HOST_LAPIC_VA == HOST_MMIO_VA + PAGE_SIZE, "the pages behind the window");
 _Static_assert(HOST_WINDOW_VA % (2u << 20) == 0, "one PAE table holds window and devices");
 
 static void two_level(u32 page_offset, u64 lowmem_bytes)

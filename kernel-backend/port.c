@@ -1,8 +1,10 @@
 /*
- * port.c - port.h on a real CPU: virtual addresses are used as they are.
+ * port.c - port.h on real CPUs: virtual addresses are used as they are.
  *
- * One CPU. Accesses on behalf of a user run in ring 3, through a page of the host
- * window that ring 3 may write; everything else in ring 0.
+ * What the engine has a CPU do is done by that CPU: an op runs on the one that it names,
+ * so accesses are made where we are, and other CPUs are asked for the rest. Accesses on
+ * behalf of a user run in ring 3, through a page of the host window that ring 3 may
+ * write; everything else in ring 0.
  */
 #include "kernel.h"
 
@@ -87,46 +89,62 @@ void port_yield(struct engine *e)
 	link_flush();
 }
 
-/* An image for a test has to show what a missing flush does. */
-#ifdef ZONED_KERNEL_NO_FLUSH
-enum { KERNEL_FORGETS_FLUSHES = 1 };
+/* Images for tests have to show what a missing flush does: of all CPUs, or of the others
+ * than the one that asks. */
+#if defined ZONED_KERNEL_NO_FLUSH
+static u32 really_flushed(u32 cpus)
+{
+	(void)cpus;
+	return 0;
+}
+#elif defined ZONED_KERNEL_NO_SHOOTDOWN
+static u32 really_flushed(u32 cpus)
+{
+	return cpus & 1u << cpu_this();
+}
 #else
-enum { KERNEL_FORGETS_FLUSHES = 0 };
+static u32 really_flushed(u32 cpus)
+{
+	return cpus;
+}
 #endif
 
-static void *pointer(va_t va)
+/* Where a CPU's access reaches, which is made by the CPU itself. */
+static void *pointer(u32 cpu, va_t va)
 {
+	if (cpu != cpu_this())
+		panic("CPU %u makes an access of CPU %u", cpu_this(), cpu);
 	return (void *)(uintptr_t)va;
 }
 
 void port_clear_page(struct engine *e, u32 cpu, va_t page)
 {
-	(void)e, (void)cpu;
-	__builtin_memset(pointer(page), 0, PAGE_SIZE);
+	(void)e;
+	__builtin_memset(pointer(cpu, page), 0, PAGE_SIZE);
 }
 
 void port_fill_page(struct engine *e, u32 cpu, va_t page, u8 byte)
 {
-	(void)e, (void)cpu;
-	__builtin_memset(pointer(page), byte, PAGE_SIZE);
+	(void)e;
+	__builtin_memset(pointer(cpu, page), byte, PAGE_SIZE);
 }
 
 void port_copy_page(struct engine *e, u32 cpu, va_t to, va_t from)
 {
-	(void)e, (void)cpu;
-	__builtin_memcpy(pointer(to), pointer(from), PAGE_SIZE);
+	(void)e;
+	__builtin_memcpy(pointer(cpu, to), pointer(cpu, from), PAGE_SIZE);
 }
 
 void port_read(struct engine *e, u32 cpu, va_t from, void *to, u32 bytes)
 {
-	(void)e, (void)cpu;
-	__builtin_memcpy(to, pointer(from), bytes);
+	(void)e;
+	__builtin_memcpy(to, pointer(cpu, from), bytes);
 }
 
 void port_write(struct engine *e, u32 cpu, va_t to, const void *from, u32 bytes)
 {
-	(void)e, (void)cpu;
-	__builtin_memcpy(pointer(to), from, bytes);
+	(void)e;
+	__builtin_memcpy(pointer(cpu, to), from, bytes);
 }
 
 static u32 read_cr3(void)
@@ -142,17 +160,20 @@ static void write_cr3(u32 cr3)
 	__asm__ volatile("movl %0, %%cr3" : : "r"(cr3) : "memory");
 }
 
-void port_load_cr3(struct engine *e, u32 cpu, u32 paddr)
+static void load_cr3(u32 paddr, u32 unused)
 {
-	(void)e, (void)cpu;
+	(void)unused;
 	write_cr3(paddr);
 }
 
-void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
+void port_load_cr3(struct engine *e, u32 cpu, u32 paddr)
 {
 	(void)e;
-	if (!(cpus & 1) || KERNEL_FORGETS_FLUSHES)
-		return;
+	cpu_call(1u << cpu, load_cr3, paddr, 0);
+}
+
+static void flush(u32 va, u32 nr_pages)
+{
 	if (nr_pages) {
 		for (u32 i = 0; i < nr_pages; i++)
 			__asm__ volatile("invlpg (%0)" : : "r"(va + (i << PAGE_SHIFT)) : "memory");
@@ -165,6 +186,12 @@ void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
 	__asm__ volatile("movl %0, %%cr4" : : "r"(cr4 & ~CR4_PGE) : "memory");
 	write_cr3(read_cr3());
 	__asm__ volatile("movl %0, %%cr4" : : "r"(cr4) : "memory");
+}
+
+void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
+{
+	(void)e;
+	cpu_call(really_flushed(cpus), flush, va, nr_pages);
 }
 
 /* A fetch is made as a read, since what it fetches must not run, and no-execute is
@@ -214,10 +241,9 @@ static bool reaches_no_ram(struct engine *e, const struct port_access *a)
 bool port_access(struct engine *e, u32 cpu, struct port_access *a)
 {
 	bool write = a->mode == ACCESS_WRITE, nx = e->st->layout.pae;
-	u8 *user_data = pointer(HOST_USER_DATA_VA);
+	u8 *user_data = pointer(cpu, HOST_USER_DATA_VA);
 	struct fault f;
 
-	(void)cpu;
 	if (!a->user && reaches_no_ram(e, a)) {
 		f = (struct fault){false, 0, 0};
 		if (!write)
@@ -230,8 +256,8 @@ bool port_access(struct engine *e, u32 cpu, struct port_access *a)
 		if (!write && !f.taken)
 			__builtin_memcpy(a->bytes, user_data, a->length);
 	} else {
-		f = write ? trap_copy(pointer(a->va), a->bytes, a->length)
-			  : trap_copy(a->bytes, pointer(a->va), a->length);
+		f = write ? trap_copy(pointer(cpu, a->va), a->bytes, a->length)
+			  : trap_copy(a->bytes, pointer(cpu, a->va), a->length);
 	}
 	if (a->mode == ACCESS_EXECUTE && nx) {
 		if (!f.taken && fetch_forbidden(e, a))

@@ -16,11 +16,12 @@
 	jmp trap_common
 	.endm
 
+#define NR_VECTORS 36 /* kernel.h */
 	.align 16
 	.globl trap_vectors
 trap_vectors:
 	.set i, 0
-	.rept 32
+	.rept NR_VECTORS
 	vector %i
 	.set i, i + 1
 	.endr

@@ -1,8 +1,8 @@
 /*
  * trap.c - descriptor tables, and what a trap means here.
  *
- * The guest runs with interrupts off, so a trap is always the consequence of what
- * it was just doing. Page faults are expected in two places only: in
+ * The guest runs with interrupts off but while it is halted, so a trap is always the
+ * consequence of what it was just doing. Page faults are expected in two places only: in
  * copy_recoverable() (ring 0) and in ring 3. Any other trap is a bug and ends the
  * guest with its registers in the message.
  */
@@ -19,22 +19,23 @@ u32 copy_recoverable(void *to, const void *from, u32 bytes);
 void user_enter(u32 to, u32 from, u32 bytes);
 _Noreturn void user_leave(void);
 void trap_handle(struct trap_frame *f);
+extern u64 gdt[];
 extern u8 copy_recover[], trap_vectors[], trap_user_done[];
 extern u32 copy_in_progress;
 
-/* Null, ring 0 code and data, ring 3 code and data (flat), task state. */
-static u64 gdt[6] = {
-    0, 0x00cf9a000000ffff, 0x00cf92000000ffff, 0x00cffa000000ffff, 0x00cff2000000ffff, 0,
+/* Null, ring 0 code and data, ring 3 code and data (flat), task state of each CPU. */
+u64 gdt[5 + ENGINE_MAX_CPUS] = {
+    0, 0x00cf9a000000ffff, 0x00cf92000000ffff, 0x00cffa000000ffff, 0x00cff2000000ffff,
 };
-enum { SEL_CODE = 0x08, SEL_DATA = 0x10, SEL_TSS = 0x28 };
 
 static struct {
 	u32 link, esp0, ss0, rest[23];
-} tss;
-_Static_assert(sizeof tss == 104, "a 32-bit task state segment");
+} tss[ENGINE_MAX_CPUS];
+_Static_assert(sizeof tss[0] == 104, "a 32-bit task state segment");
 
 static u64 idt[256];
-static u8 trap_stack[16384] __attribute__((aligned(16)));
+/* From ring 3, whence come page faults and int $0x80. */
+static u8 trap_stacks[ENGINE_MAX_CPUS][4096] __attribute__((aligned(16)));
 
 static struct fault last_fault;
 
@@ -47,20 +48,20 @@ static void set_gate(u32 vector, const void *entry, u32 dpl)
 		      SEL_CODE << 16 | (at & 0xffff);
 }
 
-void trap_init(void)
+void trap_init(u32 cpu)
 {
 	struct __attribute__((packed)) {
 		u16 limit;
 		u32 base;
 	} gdtr = {sizeof gdt - 1, (u32)(uintptr_t)gdt},
 	  idtr = {sizeof idt - 1, (u32)(uintptr_t)idt};
-	u32 base = (u32)(uintptr_t)&tss;
+	u32 base = (u32)(uintptr_t)&tss[cpu];
 
-	tss.esp0 = (u32)(uintptr_t)trap_stack + sizeof trap_stack;
-	tss.ss0 = SEL_DATA;
-	gdt[5] = (u64)(base >> 24) << 56 | 0x0000890000000000 | (u64)(base & 0xffffff) << 16 |
-		 (sizeof tss - 1);
-	for (u32 v = 0; v < 32; v++)
+	tss[cpu].esp0 = (u32)(uintptr_t)trap_stacks[cpu] + sizeof trap_stacks[cpu];
+	tss[cpu].ss0 = SEL_DATA;
+	gdt[SEL_TSS / 8 + cpu] = (u64)(base >> 24) << 56 | 0x0000890000000000 |
+				 (u64)(base & 0xffffff) << 16 | (sizeof tss[cpu] - 1);
+	for (u32 v = 0; v < NR_VECTORS; v++)
 		set_gate(v, trap_vectors + 16 * v, 0);
 	set_gate(0x80, trap_user_done, 3);
 	__asm__ volatile("lgdt %0\n\t"
@@ -74,7 +75,7 @@ void trap_init(void)
 			 "lidt %1\n\t"
 			 "ltr %w2"
 			 :
-			 : "m"(gdtr), "m"(idtr), "r"(SEL_TSS)
+			 : "m"(gdtr), "m"(idtr), "r"(SEL_TSS + 8 * cpu)
 			 : "eax", "memory");
 }
 
@@ -98,6 +99,10 @@ void trap_handle(struct trap_frame *f)
 		if (from_user)
 			user_leave();
 		f->eip = (u32)(uintptr_t)copy_recover;
+		return;
+	}
+	if (f->vector >= VECTOR_LINK && f->vector < NR_VECTORS) {
+		cpu_interrupted(f->vector);
 		return;
 	}
 	panic("trap %u, error code %x, at %x:%x, cr2 %x", f->vector, f->error_code, f->cs, f->eip,

@@ -196,7 +196,8 @@ static bool start(struct kernel_backend *k, struct engine_error *why)
 			return false;
 		}
 	}
-	k->qemu = qemu_start(settings.loop, image, k->ram_file, k->ram_bytes, &hooks, why);
+	k->qemu = qemu_start(settings.loop, image, k->ram_file, k->ram_bytes,
+			     k->config.cpus ? k->config.cpus : 1, &hooks, why);
 	if (!k->qemu)
 		return false;
 	k->state = STARTING;
@@ -395,11 +396,6 @@ static bool accept_config(const struct engine_config *c, struct engine_error *wh
 	if (c->preset != PRESET_CLASSIC && c->preset != PRESET_LINUX_6_1)
 		return refuse(why, "the presets arm32 and ppc32 are for the simulation alone; the "
 				   "kernel back end is an x86");
-	if (c->cpus > 1) {
-		snprintf(why->text, sizeof why->text,
-			 "cpus is %u, and the kernel back end has one CPU", c->cpus);
-		return false;
-	}
 	for (u32 i = 0; i < c->nr_e820; i++) {
 		const struct engine_e820 *e = &c->e820[i];
 		u64 end = e->start + e->size;

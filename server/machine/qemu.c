@@ -338,16 +338,6 @@ static struct qemu *make(uv_loop_t *loop, const struct qemu_hooks *hooks)
 	return q;
 }
 
-/* QEMU drops what a console sends while its socket is full. With the right to it there
- * is room for any op's events; else there is what the system allows. */
-static void make_roomy(int fd)
-{
-	int bytes = 64 << 20;
-
-	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes))
-		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-}
-
 static int spawn_on(struct qemu *q, uv_loop_t *loop, char **args, int link, int ram_file)
 {
 	uv_stdio_container_t stdio[] = {
@@ -375,7 +365,6 @@ static int spawn(struct qemu *q, uv_loop_t *loop, char **args, int ram_file)
 
 	if (error)
 		return error;
-	make_roomy(pair[1]);
 	error = uv_pipe_open(&q->link, pair[0]);
 	if (error)
 		close(pair[0]);
@@ -385,21 +374,23 @@ static int spawn(struct qemu *q, uv_loop_t *loop, char **args, int ram_file)
 	return error;
 }
 
-struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 ram_bytes,
+struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 ram_bytes, u32 cpus,
 			const struct qemu_hooks *hooks, struct engine_error *why)
 {
-	char wrapper[512], program[512], object[128], memory[32];
+	char wrapper[512], program[512], object[128], memory[32], smp[16];
 	char *args[] = {wrapper,
 			"--pdeathsig",
 			"KILL",
 			"--", /* the kernel's doing: whatever ends us ends it */
 			program,
 			"-accel",
-			"tcg",
+			"tcg,thread=single",
 			"-M",
 			"microvm,memory-backend=ram",
 			"-cpu",
 			"qemu64",
+			"-smp",
+			smp,
 			"-m",
 			memory,
 			"-object",
@@ -413,9 +404,9 @@ struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 r
 			"-chardev",
 			"socket,id=link,fd=3",
 			"-device",
-			"virtio-serial-device,max_ports=1",
+			"virtio-serial-device,max_ports=2",
 			"-device",
-			"virtconsole,chardev=link",
+			"virtserialport,chardev=link,nr=1",
 			"-device",
 			"isa-debug-exit,iobase=0xf4,iosize=4",
 			"-kernel",
@@ -431,6 +422,7 @@ struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 r
 			 "packages qemu-system-x86 and util-linux)");
 		return NULL;
 	}
+	snprintf(smp, sizeof smp, "%u", cpus);
 	snprintf(memory, sizeof memory, "%lluM", (unsigned long long)ram_bytes >> 20);
 	snprintf(object, sizeof object,
 		 "memory-backend-file,id=ram,size=%s,share=on,mem-path=/proc/self/fd/%d", memory,

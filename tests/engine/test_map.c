@@ -33,11 +33,13 @@ static void direct_map(void **state)
 		assert_int_equal(pgtable_get(m->e, 0, last),
 				 ((u64)(l->low_end_pfn - 1) << PAGE_SHIFT) | 0x163 | nx);
 		assert_int_equal(pgtable_get(m->e, 0, l->high_memory), 0);
-		/* The host window: the image, ring 3's two pages, the device. */
+		/* The host window: the image, ring 3's two pages, the devices. */
 		assert_int_equal(pgtable_get(m->e, 0, HOST_WINDOW_VA), 0x1000163);
 		assert_int_equal(pgtable_get(m->e, 0, HOST_USER_DATA_VA), 0x11ae167 | nx);
 		assert_int_equal(pgtable_get(m->e, 0, HOST_USER_CODE_VA), 0x11af125);
 		assert_int_equal(pgtable_get(m->e, 0, HOST_MMIO_VA), HOST_MMIO_PADDR | 0x17b | nx);
+		assert_int_equal(pgtable_get(m->e, 0, HOST_LAPIC_VA),
+				 HOST_LAPIC_PADDR | 0x17b | nx);
 		machine_free(m);
 	}
 }

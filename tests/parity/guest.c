@@ -1,6 +1,6 @@
 /*
  * guest.c - see guest.h. The command line is that of the daemon's back end: microvm,
- * RAM in a memfd shared with us, a virtconsole on a socketpair.
+ * RAM in a memfd shared with us, a virtserialport on a socketpair.
  */
 #define _GNU_SOURCE
 #include "guest.h"
@@ -22,9 +22,9 @@ static bool fail(struct guest *g, const char *what)
 	return false;
 }
 
-static void run_qemu(const char *kernel, u64 ram_bytes, int link, int ram)
+static void run_qemu(const char *kernel, u64 ram_bytes, u32 cpus, int link, int ram)
 {
-	char object[200], memory[40];
+	char object[200], memory[40], smp[16];
 
 	/* The two descriptors may be in each other's way. */
 	link = dup2(link, 10);
@@ -33,16 +33,17 @@ static void run_qemu(const char *kernel, u64 ram_bytes, int link, int ram)
 	dup2(ram, RAM_FD);
 	close(10);
 	close(11);
+	snprintf(smp, sizeof smp, "%u", cpus);
 	snprintf(memory, sizeof memory, "%lluM", (unsigned long long)ram_bytes >> 20);
 	snprintf(object, sizeof object,
 		 "memory-backend-file,id=r,size=%s,share=on,mem-path=/proc/self/fd/%d", memory,
 		 RAM_FD);
-	execlp("qemu-system-x86_64", "qemu-system-x86_64", "-accel", "tcg", "-M",
-	       "microvm,memory-backend=r", "-cpu", "qemu64", "-m", memory, "-object", object,
-	       "-nodefaults", "-display", "none", "-no-reboot", "-global",
+	execlp("qemu-system-x86_64", "qemu-system-x86_64", "-accel", "tcg,thread=single", "-M",
+	       "microvm,memory-backend=r", "-cpu", "qemu64", "-smp", smp, "-m", memory, "-object",
+	       object, "-nodefaults", "-display", "none", "-no-reboot", "-global",
 	       "virtio-mmio.force-legacy=false", "-chardev", "socket,id=c0,fd=3", "-device",
-	       "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=c0", "-device",
-	       "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel, (char *)NULL);
+	       "virtio-serial-device,max_ports=2", "-device", "virtserialport,chardev=c0,nr=1",
+	       "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel, (char *)NULL);
 	perror("qemu-system-x86_64 (Debian package qemu-system-x86)");
 	_exit(127);
 }
@@ -88,7 +89,9 @@ static bool take(struct guest *g, void *to, size_t bytes)
 		size_t held = g->in_end - g->in_start, n = bytes < held ? bytes : held;
 
 		if (!held) {
-			ssize_t got = read(g->link, g->in, sizeof g->in);
+			if (g->is_slow)
+				usleep(100);
+			ssize_t got = read(g->link, g->in, g->is_slow ? 4096 : sizeof g->in);
 
 			if (got <= 0)
 				return false;
@@ -154,16 +157,6 @@ static u8 *receive(struct guest *g, u16 type, struct wire_header *h)
 	}
 }
 
-/* QEMU drops what a console sends while its socket is full. As root there can be room
- * for any op's events; else there is what the system allows. */
-static void roomy(int fd)
-{
-	int bytes = 64 << 20;
-
-	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes))
-		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-}
-
 bool guest_start(struct guest *g, const char *kernel, const struct engine_config *config,
 		 u64 ram_bytes)
 {
@@ -176,13 +169,12 @@ bool guest_start(struct guest *g, const char *kernel, const struct engine_config
 	if (g->ram_fd < 0 || ftruncate(g->ram_fd, (off_t)ram_bytes) ||
 	    socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
 		return fail(g, "memfd and socketpair");
-	roomy(pair[1]);
 	g->ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, g->ram_fd, 0);
 	if (g->ram == MAP_FAILED)
 		return fail(g, "mmap");
 	g->pid = fork();
 	if (g->pid == 0)
-		run_qemu(kernel, ram_bytes, pair[1], g->ram_fd);
+		run_qemu(kernel, ram_bytes, config->cpus ? config->cpus : 1, pair[1], g->ram_fd);
 	close(pair[1]);
 	g->link = pair[0];
 

@@ -21,6 +21,7 @@ struct guest {
 	u32 nr_events, room;
 	struct engine_completion completions[64]; /* of the last op; more are counted */
 	u32 nr_completions;
+	bool is_slow; /* we read late, and little at a time */
 	char error[ENGINE_ERROR_LENGTH];
 	u8 out[1 << 18], in[1 << 18]; /* not sent; received and not looked at */
 	size_t out_length, in_start, in_end;

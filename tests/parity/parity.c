@@ -242,7 +242,8 @@ static void finish(struct pair *p)
 static u64 run(const struct options *o, u64 from, u64 interval, bool *ret_ok)
 {
 	static struct pair pair;
-	struct stream stream = {.random = {o->seed * 0x9e3779b97f4a7c15ULL | 1}, .cpus = 1};
+	struct stream stream = {.random = {o->seed * 0x9e3779b97f4a7c15ULL | 1},
+				.cpus = o->config.cpus ? o->config.cpus : 1};
 	u64 differs = 0;
 
 	memset(&pair, 0, sizeof pair);

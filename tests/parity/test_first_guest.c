@@ -167,6 +167,8 @@ static void run(u32 preset, u32 flags, u32 page_offset, u64 ram)
 	/* The guest's own pages are out of reach, in the same way on both. */
 	access.args[0] = HOST_USER_CODE_VA;
 	assert_int_equal(both(&p, &access).status, STATUS_FAULT);
+	access.args[0] = HOST_LAPIC_VA;
+	assert_int_equal(both(&p, &access).status, STATUS_FAULT);
 	access.args[0] = HOST_MMIO_VA;
 	access.args[3] = PRIVILEGE_USER;
 	assert_int_equal(both(&p, &access).status, STATUS_FAULT);
@@ -197,12 +199,38 @@ static void split_2g_opt(void **state)
 	run(PRESET_CLASSIC, 0, 0x78000000, 2048ull << 20);
 }
 
+/* An op's events are many times what the link's socket holds, and nobody reads them for a
+ * while: not one is lost. */
+static void slow_reader(void **state)
+{
+	const struct engine_op op = {.code = OP_VMALLOC, .args = {96 << 20}};
+	struct engine_config config = {.preset = PRESET_CLASSIC, .ram = 1024ull << 20};
+	struct engine_error why = {""};
+	static struct pair p;
+	u32 nr;
+
+	(void)state;
+	p.sim = sim_new(&config, &(struct sim_hooks){.max_events = 1 << 20}, &why);
+	if (!p.sim)
+		fail_msg("simulation: %s", why.text);
+	if (!guest_start(&p.guest, KERNEL_IMAGE, &config, config.ram))
+		fail_msg("guest: %s", p.guest.error);
+	sim_take_events(p.sim, &nr); /* those of boot */
+	p.guest.is_slow = true;
+	assert_int_equal(both(&p, &op).status, STATUS_OK);
+	assert_true(p.guest.nr_events * sizeof(struct engine_event) > 1 << 20);
+	same_digest(&p, "after a burst of events");
+	assert_int_equal(guest_stop(&p.guest), 2 * 0x10 + 1);
+	sim_free(p.sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(two_level),
 	    cmocka_unit_test(pae),
 	    cmocka_unit_test(split_2g_opt),
+	    cmocka_unit_test(slow_reader),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,11 +23,15 @@ enum {
 #define HOST_WINDOW_VA	  0xffc00000u
 #define HOST_WINDOW_BYTES 0x001b0000u
 /* Its last two pages are ring 3's: a page of data that it may write, and the code
- * that makes user accesses. One page above the window reaches the guest's devices. */
+ * that makes user accesses. Two pages above the window reach the guest's devices: its
+ * console, and the CPU's own interrupt controller. */
 #define HOST_USER_DATA_VA 0xffdae000u
 #define HOST_USER_CODE_VA 0xffdaf000u
 #define HOST_MMIO_VA	  0xffdb0000u
 #define HOST_MMIO_PADDR	  0xfeb02000u
+#define HOST_LAPIC_VA	  0xffdb1000u
+#define HOST_LAPIC_PADDR  0xfee00000u
+#define HOST_END_VA	  0xffdb2000u
 
 struct layout {
 	u32 page_offset;
@@ -98,7 +102,7 @@ bool ram_map_make(const struct engine_config *config, paddr_t end, struct ram_ma
 bool ram_map_has(const struct ram_map *map, pfn_t pfn);
 
 /* May SetFixmap use this index? Not the hole at 0, not what belongs to kmap_local,
- * not what lies over the host window and its device page, in any preset: the same
+ * not what lies over the host window and its devices, in any preset: the same
  * index is refused on both back ends. */
 static inline bool fix_is_settable(const struct layout *l, u32 index)
 {
@@ -106,7 +110,7 @@ static inline bool fix_is_settable(const struct layout *l, u32 index)
 
 	return index > 0 && index < l->nr_fixmap &&
 	       (index < l->fix_kmap_begin || index > l->fix_kmap_end) &&
-	       (va < HOST_WINDOW_VA || va > HOST_MMIO_VA);
+	       (va < HOST_WINDOW_VA || va >= HOST_END_VA);
 }
 
 static inline va_t fix_to_va(const struct layout *l, u32 index)

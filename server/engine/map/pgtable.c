@@ -448,7 +448,7 @@ static bool wants_table(struct engine *e, u64 va, u64 end)
 
 	if (overlaps(va, end, l->pkmap_start, pkmap_end) || overlaps(va, end, fix_start, fix_end))
 		return true;
-	if (pgtable_has_host_window(e) && overlaps(va, end, HOST_WINDOW_VA, HOST_MMIO_VA + 1))
+	if (pgtable_has_host_window(e) && overlaps(va, end, HOST_WINDOW_VA, HOST_END_VA))
 		return true;
 	if (va < l->page_offset || va - l->page_offset >= direct_map_bytes(e))
 		return false;
@@ -465,7 +465,7 @@ bool pgtable_has_host_window(const struct engine *e)
 
 bool pgtable_in_host_window(const struct engine *e, va_t va)
 {
-	return pgtable_has_host_window(e) && va >= HOST_WINDOW_VA && va < HOST_MMIO_VA + PAGE_SIZE;
+	return pgtable_has_host_window(e) && va >= HOST_WINDOW_VA && va < HOST_END_VA;
 }
 
 /* Takes the next of boot's tables. */
@@ -531,6 +531,8 @@ static void boot_direct_table(struct engine *e, va_t va)
  * writable and executable. */
 static void boot_host_window(struct engine *e)
 {
+	const u64 device = PTE_KERNEL_BITS | PTE_PCD | PTE_PWT;
+
 	for (u32 at_byte = 0; at_byte < HOST_WINDOW_BYTES; at_byte += PAGE_SIZE) {
 		va_t va = HOST_WINDOW_VA + at_byte;
 		u64 bits = TABLE_BITS | PTE_GLOBAL;
@@ -542,8 +544,9 @@ static void boot_host_window(struct engine *e)
 		pgtable_set(e, 0, va, pte_make((HOST_WINDOW_PADDR + at_byte) >> PAGE_SHIFT, bits),
 			    WINDOW_HOST);
 	}
-	pgtable_set(e, 0, HOST_MMIO_VA,
-		    pte_make(HOST_MMIO_PADDR >> PAGE_SHIFT, PTE_KERNEL_BITS | PTE_PCD | PTE_PWT),
+	pgtable_set(e, 0, HOST_MMIO_VA, pte_make(HOST_MMIO_PADDR >> PAGE_SHIFT, device),
+		    WINDOW_HOST);
+	pgtable_set(e, 0, HOST_LAPIC_VA, pte_make(HOST_LAPIC_PADDR >> PAGE_SHIFT, device),
 		    WINDOW_HOST);
 }
 

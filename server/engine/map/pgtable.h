@@ -105,7 +105,7 @@ u32 pgtable_walk(struct engine *e, pfn_t pgd, va_t va, struct pgtable_step step[
  * and addresses are aligned. Frames of tables come from memblock. A status. */
 u32 pgtable_boot(struct engine *e);
 
-/* The guest's window and its device page, which only boot maps. */
+/* The guest's window and its devices, which only boot maps. */
 bool pgtable_has_host_window(const struct engine *e);
 bool pgtable_in_host_window(const struct engine *e, va_t va);
 
