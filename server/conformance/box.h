@@ -18,6 +18,7 @@ struct box {
 	struct engine_result res; /* of the last op */
 	struct engine_completion completed;
 	u32 nr_completed;
+	u32 cpu; /* executes box_op() */
 	u8 data[ENGINE_MAX_DATA];
 };
 
@@ -33,7 +34,7 @@ void box_free(struct box *b);
 /* Executes an op; returns its status, STATUS_LOST when the machine broke. */
 u32 box_run(struct box *b, const struct engine_op *op);
 #define box_op(b, code_, ...) \
-	box_run((b), &(struct engine_op){.code = (code_), .args = {__VA_ARGS__}})
+	box_run((b), &(struct engine_op){.code = (code_), .cpu = (b)->cpu, .args = {__VA_ARGS__}})
 
 /* Feeds state_words to this machine: a state_send_fn. */
 bool box_load(void *box, const uint8_t *data, uint32_t bytes, bool last);

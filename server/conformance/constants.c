@@ -2,13 +2,15 @@
  * constants.c - const.jsonl: the address space's constants, the numbers of types and
  * flags, and the zones as the kernel's own structures have them.
  *
- * A recorder's line says {"t":"const","k":NAME,"v":NUMBER} or {"t":"zone",...}. Names that
- * this machine has no counterpart of (sizes of Linux's own structures, where its mem_map
- * lies) are in one list below, and are counted, not compared. A name in neither table is
- * a difference: nothing is passed over in silence.
+ * A recorder's line says {"t":"const","k":NAME,"v":NUMBER} or {"t":"zone",...} or
+ * {"t":"zonelist",...}. A name that the table does not have is a difference: nothing is
+ * passed over in silence.
  *
- * Not compared: a zone's boost and drift, which are what the recorder's earlier
- * experiments left behind.
+ * Not compared:
+ *  - sizeof(struct page) and mem_map: what Linux's frame descriptors are and where they
+ *    lie. Those of this machine are its own (counted in the report);
+ *  - a zone's boost, which is what the recorder's earlier experiments left behind, and its
+ *    drift mark, which only kswapd looks at;
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +52,11 @@ enum what {
 	TOTAL_PAGES,
 	HIGHMEM_PAGES,
 	BY_PAE, /* `number` in two-level tables, `pae` in three-level ones */
-	ABSENT, /* not modelled */
+	CPU_ENTRY_SIZE,
+	SLOT_BELOW_KMAP, /* `number` below the first of kmap_local's slots */
+	SLOT_ABOVE_KMAP, /* `number` above the last of them */
+	SLOT_BELOW_END,	 /* `number` below the number of slots */
+	ABSENT,		 /* not modelled */
 };
 
 enum {
@@ -155,23 +161,23 @@ static const struct constant {
     {"max_mapnr", MAX_FRAMES, 0, 0},
     {"totalram_pages()", TOTAL_PAGES, 0, 0},
     {"totalhigh_pages()", HIGHMEM_PAGES, 0, 0},
-    /* Sizes of Linux's own structures and where they lie: ours have their own. */
+    {"sizeof(struct cpu_entry_area)", CPU_ENTRY_SIZE, 0, 0},
+    {"FIX_HOLE", SLOT_BELOW_KMAP, 68, 0},
+    {"FIX_DBGP_BASE", SLOT_BELOW_KMAP, 67, 0},
+    {"FIX_EARLYCON_MEM_BASE", SLOT_BELOW_KMAP, 66, 0},
+    {"FIX_APIC_BASE", SLOT_BELOW_KMAP, 65, 0},
+    {"FIX_IO_APIC_BASE_0", SLOT_BELOW_KMAP, 64, 0},
+    {"FIX_IO_APIC_BASE_END", SLOT_BELOW_KMAP, 1, 0},
+    {"FIX_PCIE_MCFG", SLOT_ABOVE_KMAP, 1, 0},
+    {"FIX_APEI_GHES_IRQ", SLOT_ABOVE_KMAP, 2, 0},
+    {"FIX_APEI_GHES_NMI", SLOT_ABOVE_KMAP, 3, 0},
+    {"FIX_BTMAP_END", SLOT_BELOW_END, 513, 0},
+    {"FIX_BTMAP_BEGIN", SLOT_BELOW_END, 2, 0},
+    {"FIX_WP_TEST", SLOT_BELOW_END, 1, 0},
+    /* Linux's descriptor of a frame, 40 bytes, and where it put them: ours have 32, and
+     * lie where the recorded states have room. */
     {"sizeof(struct page)", ABSENT, 0, 0},
-    {"sizeof(struct cpu_entry_area)", ABSENT, 0, 0},
     {"mem_map", ABSENT, 0, 0},
-    /* Names of single slots that this machine gives no meaning. */
-    {"FIX_HOLE", ABSENT, 0, 0},
-    {"FIX_DBGP_BASE", ABSENT, 0, 0},
-    {"FIX_EARLYCON_MEM_BASE", ABSENT, 0, 0},
-    {"FIX_APIC_BASE", ABSENT, 0, 0},
-    {"FIX_IO_APIC_BASE_0", ABSENT, 0, 0},
-    {"FIX_IO_APIC_BASE_END", ABSENT, 0, 0},
-    {"FIX_PCIE_MCFG", ABSENT, 0, 0},
-    {"FIX_APEI_GHES_IRQ", ABSENT, 0, 0},
-    {"FIX_APEI_GHES_NMI", ABSENT, 0, 0},
-    {"FIX_BTMAP_END", ABSENT, 0, 0},
-    {"FIX_BTMAP_BEGIN", ABSENT, 0, 0},
-    {"FIX_WP_TEST", ABSENT, 0, 0},
 };
 
 static u32 managed_pages(const struct engine *e)
@@ -233,6 +239,10 @@ static u32 value_of(const struct constant *c, const struct engine *e)
 	case MAX_FRAMES: return l->max_pfn;
 	case TOTAL_PAGES: return managed_pages(e);
 	case HIGHMEM_PAGES: return highmem_pages(e);
+	case CPU_ENTRY_SIZE: return (l->cpu_entry_end - l->cpu_entry_start) / ENGINE_MAX_CPUS;
+	case SLOT_BELOW_KMAP: return l->fix_kmap_begin - c->number;
+	case SLOT_ABOVE_KMAP: return l->fix_kmap_end + c->number;
+	case SLOT_BELOW_END: return l->nr_fixmap - c->number;
 	case ABSENT: break;
 	}
 	return 0;
@@ -284,6 +294,26 @@ static void compare_zone(struct conformance_report *r, const struct engine *e, c
 	compare_array(r, json_object_get(line, "reserve"), z->reserve, NR_ZONES, name, "reserve");
 	compare(r, z->pcp_high, number(line, "pageset_high"), "%s: pcp high", name);
 	compare(r, z->pcp_batch, number(line, "pageset_batch"), "%s: pcp batch", name);
+}
+
+/* Zones in the order in which requests try them: those with frames, from the highest. */
+static void compare_zonelist(struct conformance_report *r, const struct engine *e,
+			     const json_t *line)
+{
+	static const char *const names[NR_ZONES] = {"DMA", "Normal", "HighMem", "Movable"};
+	const json_t *want = json_object_get(line, "zones");
+	size_t at = 0;
+
+	for (u32 zone = NR_ZONES; zone-- > 0;) {
+		const char *name = json_string_value(json_array_get(want, at));
+
+		if (!(e->st->frames.populated & 1u << zone))
+			continue;
+		compare(r, name && strcmp(name, names[zone]) == 0, true,
+			"zonelist %u: that its zone %zu is %s", number(line, "i"), at, names[zone]);
+		at++;
+	}
+	compare(r, at, json_array_size(want), "zonelist %u: zones", number(line, "i"));
 }
 
 /* The recorder's boot read /proc/sys/vm/lowmem_reserve_ratio, which computes the reserves
@@ -359,10 +389,12 @@ void check_constants(const char *path, struct conformance_report *r)
 			absent += !compare_constant(r, b->e, object);
 		if (type && strcmp(type, "zone") == 0)
 			compare_zone(r, b->e, object);
+		if (type && strcmp(type, "zonelist") == 0)
+			compare_zonelist(r, b->e, object);
 		json_decref(object);
 	}
 	if (absent)
-		note(r, "%u of Linux's own structures and slot names not compared", absent);
+		note(r, "not compared: %u figures of Linux's own mem_map", absent);
 	lines_close(lines);
 	box_free(b);
 	free(log);

@@ -53,6 +53,11 @@ struct exhaustion *exhaustion_new(struct player *p)
 	return x;
 }
 
+static u32 cpus_of(const struct exhaustion *x)
+{
+	return x->p->b->e->st->layout.cpus;
+}
+
 /* ---- where an experiment begins ---- */
 
 static struct zone *zone_of(struct exhaustion *x, u32 zone)
@@ -92,8 +97,14 @@ static void adopt(struct exhaustion *x, const json_t *s)
 	s32 diff = (s32)json_s64(s, "diff");
 	s32 missing = z->free + z->pcp[0].free_diff - (s32)json_s64(s, "free") - diff -
 		      (s32)json_s64(s, "pcp");
+	s32 most = (s32)z->stat_threshold;
 
-	if (missing) {
+	/* Of other CPUs nothing is told: what they keep is anything that fits. */
+	if (cpus_of(x) > 1 && missing <= most && missing >= -most) {
+		z->free -= missing;
+		z->pcp[x->p->b->cpu ? 0 : 1].free_diff += missing;
+		x->folds++;
+	} else if (missing) {
 		x->others += (u32)(missing < 0 ? -missing : missing);
 		x->by_frame = false;
 		if (missing > 0)
@@ -185,7 +196,7 @@ static enum exit_kind exit_of(const struct exhaustion *x, const json_t *s)
 {
 	u32 number = json_u32(s, "z") % NR_ZONES, boost = json_u32(s, "boost");
 	const struct zone *z = &x->p->b->e->st->frames.zone[number];
-	s64 slack = refill_of(x, z) + z->stat_threshold;
+	s64 slack = refill_of(x, z) + (s64)z->stat_threshold * cpus_of(x);
 
 	for (u32 sweep = EXIT_LOW; sweep <= EXIT_MIN; sweep++) {
 		s64 free = json_s64(s, "free") - ((1 << x->order) - 1);
@@ -232,9 +243,7 @@ static bool take_one(struct exhaustion *x, const char *line)
 
 	p->r->compared++;
 	x->zone = x->pfn = -1;
-	if (box_run(p->b, &(struct engine_op){.code = OP_ALLOC_PAGES,
-					      .cpu = p->cpu,
-					      .args = {x->gfp, x->order}}) != STATUS_OK)
+	if (box_op(p->b, OP_ALLOC_PAGES, x->gfp, x->order) != STATUS_OK)
 		return true;
 	x->pfn = (s64)p->b->res.values[0];
 	x->zone = (s64)p->b->res.values[1];
@@ -281,23 +290,25 @@ static bool zone_differs(struct exhaustion *x, const char *line, s64 zone, u32 n
 }
 
 /* A frame is another. In the first experiment that is a difference; later others may have
- * rearranged the lists. */
+ * rearranged the lists, and other CPUs may fold their differences in the middle of one. */
 static bool frame_differs(struct exhaustion *x)
 {
-	bool may = x->experiments > 1;
+	bool may = x->experiments > 1 || cpus_of(x) > 1;
 
 	x->by_frame = x->by_frame && !may;
 	return !may;
 }
 
-/* How far a run may be from the recorded length: a refill, and what boosts differ by. */
+/* How far a run may be from the recorded length: a refill, what boosts differ by, and what
+ * other CPUs may have folded meanwhile. */
 static u32 tolerance(struct exhaustion *x, s64 zone)
 {
 	const struct zone *z = zone_of(x, (u32)zone);
 	u32 recorded = x->boost[zone % NR_ZONES];
 	u32 boosts = z->boost > recorded ? z->boost - recorded : recorded - z->boost;
+	u32 pages = (u32)refill_of(x, z) + boosts + z->stat_threshold * (cpus_of(x) - 1);
 
-	return x->by_frame ? 0 : (u32)(refill_of(x, z) + boosts) >> x->order;
+	return x->by_frame ? 0 : pages >> x->order;
 }
 
 /* Linux took n blocks in a row from one zone; the one after them came from another. */
@@ -338,7 +349,7 @@ static bool play_freed(struct exhaustion *x, const char *line, const json_t *fre
 	while (x->nr) {
 		u32 status =
 		    box_run(x->p->b, &(struct engine_op){.code = OP_FREE_PAGES,
-							 .cpu = x->p->cpu,
+							 .cpu = x->p->b->cpu,
 							 .args = {x->pfns[--x->nr], x->order}});
 
 		x->p->r->compared++;

@@ -11,8 +11,15 @@
  * where the recording shows no address of its own: what it never used is filled with
  * areas before the first vmalloc, and the window's end, from the last hole on, is free.
  * Compared are then every address (lowest fit, guard pages, no re-use before the purge),
- * the zones of the pages, and how many areas of 4 MiB the rest holds. What smaller areas
- * the others left room for is not compared: that is theirs to say.
+ * the zones of the pages, how many areas of 4 MiB the rest holds, the first two areas of
+ * each smaller size, and how far up the areas of every size reach.
+ *
+ * Not compared:
+ *  - how many smaller areas fit in all: between the other users there is room of which
+ *    nothing is told. There must have been at least as many as fit here;
+ *  - vm_map_ram: it hands out pieces of blocks that each CPU keeps, which is a layer
+ *    above the window that this machine does not have;
+ *  - the frames' numbers (`pfn`, `pfns`, `phys_pfn`).
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,6 +36,7 @@ enum {
 	AFTER_FIRST = 1300, /* mapped after all was freed: 1300 to 1303 */
 	AFTER_LAST = 1304,
 	VMAP_PAGES = 8,
+	LARGEST_STEP = 1024, /* pages of the areas that fill the window first */
 	MAX_HOLES = 64,
 	MAX_VMALLOCS = 32,
 	/* Most pages of one Vmap: its list is one payload. */
@@ -38,6 +46,12 @@ enum {
 
 struct hole {
 	va_t start, end;
+	bool late; /* in use until the window's capacity is tried */
+};
+
+struct capacity {
+	u32 areas;	      /* of the size that is being tried */
+	va_t lowest, highest; /* of all sizes; the guard page of the highest left out */
 };
 
 struct script {
@@ -59,6 +73,7 @@ struct script {
 	va_t area[MAX_VMALLOCS];
 	u32 nr_areas;
 	bool window_filled, areas_freed;
+	struct capacity capacity;
 	u8 list[ENGINE_MAX_DATA];
 };
 
@@ -113,6 +128,22 @@ static void kunmap_local(struct script *s, u32 code)
 		box_op(s->b, code, s->local[--s->depth]);
 }
 
+/* Which CPU ran it is told by some lines; else by the slot's address, each CPU having its
+ * own. That it is the right slot of that CPU is compared. */
+static void move_to_cpu(struct script *s, const json_t *o)
+{
+	const struct layout *l = &s->b->e->st->layout;
+	const json_t *va = json_object_get(o, "va");
+	va_t at = json_is_array(va) ? hex_at(va, json_array_size(va) - 1) : hex(o, "va");
+	u32 index = (l->fixmap_top - at) >> PAGE_SHIFT;
+	u32 cpu = (index - l->fix_kmap_begin) / KMAP_LOCAL_SLOTS;
+
+	if (json_object_get(o, "cpu"))
+		cpu = number(o, "cpu");
+	if (cpu < l->cpus)
+		s->b->cpu = cpu;
+}
+
 /* ---- kmap ---- */
 
 /* The mapping that a frame still has in the window. */
@@ -135,6 +166,7 @@ static void thread_runs(struct script *s)
 {
 	while (!s->parked && s->mapped < s->nr_pages) {
 		u32 status = box_run(s->b, &(struct engine_op){.code = OP_KMAP,
+							       .cpu = s->b->cpu,
 							       .task = s->task,
 							       .args = {s->page[s->mapped]}});
 
@@ -226,6 +258,7 @@ static void play_kmap(struct script *s, const char *op, const json_t *o)
 		compare(s->r, page_address(s, i), hex(o, "page_address_after"),
 			"page_address after kunmap %u", i);
 	} else if (strcmp(op, "kmap_local of a kmapped page") == 0) {
+		move_to_cpu(s, o);
 		compare(s->r, kmap_local(s, OP_KMAP_LOCAL, s->page[i]), hex(o, "va"), "%s", op);
 		compare(s->r, page_address(s, i), hex(o, "page_address"), "%s: page_address", op);
 		kunmap_local(s, OP_KUNMAP_LOCAL);
@@ -244,7 +277,11 @@ static void play_nested(struct script *s, const json_t *o)
 {
 	const struct layout *l = &s->b->e->st->layout;
 	u32 depth = number(o, "depth");
-	va_t va = kmap_local(s, OP_KMAP_LOCAL, s->page[LOCAL_FIRST + depth % NESTED]);
+	va_t va;
+
+	if (!depth)
+		move_to_cpu(s, o);
+	va = kmap_local(s, OP_KMAP_LOCAL, s->page[LOCAL_FIRST + depth % NESTED]);
 
 	compare(s->r, va, hex(o, "va"), "kmap_local %u deep", depth);
 	compare(s->r, (l->fixmap_top - va) >> PAGE_SHIFT, number(o, "idx"), "its fixmap index");
@@ -269,6 +306,8 @@ static void play_local(struct script *s, const char *op, const json_t *o)
 	if (strcmp(op, "after pop 2 push 1") != 0)
 		while (s->depth)
 			kunmap_local(s, OP_KUNMAP_LOCAL);
+	if (!s->depth)
+		move_to_cpu(s, o);
 	if (strcmp(op, "mixed local,local,atomic,local") == 0) {
 		kmap_local(s, OP_KMAP_LOCAL, page[0]);
 		kmap_local(s, OP_KMAP_LOCAL, page[1]);
@@ -300,17 +339,15 @@ static void play_local(struct script *s, const char *op, const json_t *o)
 
 /* ---- the vmalloc window ---- */
 
-static void add_hole(struct script *s, va_t start, u32 pages)
+static void insert_hole(struct script *s, struct hole h)
 {
-	/* The guard page is the area's too. */
-	va_t end = start + (pages + 1) * PAGE_SIZE;
 	u32 at = s->nr_holes;
 
-	if (!start || at == MAX_HOLES)
+	if (h.end - h.start < 2 * PAGE_SIZE || at == MAX_HOLES)
 		return;
-	for (; at > 0 && s->hole[at - 1].start > start; at--)
+	for (; at > 0 && s->hole[at - 1].start > h.start; at--)
 		s->hole[at] = s->hole[at - 1];
-	s->hole[at] = (struct hole){start, end};
+	s->hole[at] = h;
 	s->nr_holes++;
 }
 
@@ -330,29 +367,65 @@ static void merge_holes(struct script *s)
 	s->nr_holes = s->nr_holes ? kept + 1 : 0;
 }
 
-/* Every area that the recording shows before the window's capacity is tried. */
-static void read_holes(struct script *s, const char *path)
+/* An area that the window had room for only later: what of it is in no hole yet. From
+ * the last hole on everything is free anyway. */
+static void insert_late(struct script *s, struct hole h)
+{
+	for (u32 i = 0; i < s->nr_holes && h.start < h.end; i++) {
+		struct hole below = {h.start, s->hole[i].start, true};
+
+		if (s->hole[i].end <= h.start)
+			continue;
+		below.end = below.end < h.end ? below.end : h.end;
+		if (below.start < below.end) {
+			insert_hole(s, below);
+			i++;
+		}
+		h.start = s->hole[i].end > h.start ? s->hole[i].end : h.start;
+	}
+}
+
+/* Pages of an area that a line shows: before the window's capacity is tried, or, later,
+ * when that has made Linux purge what lay there. 0: it shows none. */
+static u32 shown_pages(const json_t *o, bool later)
+{
+	const char *type = json_string_value(json_object_get(o, "t"));
+	const char *op = json_string_value(json_object_get(o, "op"));
+
+	if (!type || !op || strcmp(type, "vm") != 0 || !hex(o, "va"))
+		return 0;
+	if (later)
+		return strcmp(op, "cap") == 0 && number(o, "pages") != LARGEST_STEP
+			   ? number(o, "pages")
+			   : 0;
+	if (strcmp(op, "vmalloc") == 0)
+		return number(o, "pages");
+	if (strcmp(op, "vmalloc1 after vfree") == 0)
+		return 1;
+	return strcmp(op, "vmap 8") == 0 ? VMAP_PAGES : 0;
+}
+
+static void read_holes(struct script *s, const char *path, bool later)
 {
 	struct lines *lines = lines_open(path);
 	const char *line;
 
 	while (lines && (line = lines_next(lines))) {
 		json_t *o = json_loads(line, 0, NULL);
-		const char *type = json_string_value(json_object_get(o, "t"));
-		const char *op = json_string_value(json_object_get(o, "op"));
+		u32 pages = shown_pages(o, later);
+		va_t va = hex(o, "va");
+		/* The guard page is the area's too. */
+		struct hole h = {va, va + (pages + 1) * PAGE_SIZE, later};
 
-		if (type && op && strcmp(type, "vm") == 0) {
-			if (strcmp(op, "vmalloc") == 0)
-				add_hole(s, hex(o, "va"), number(o, "pages"));
-			else if (strcmp(op, "vmalloc1 after vfree") == 0)
-				add_hole(s, hex(o, "va"), 1);
-			else if (strcmp(op, "vmap 8") == 0)
-				add_hole(s, hex(o, "va"), VMAP_PAGES);
-		}
+		if (pages && later)
+			insert_late(s, h);
+		else if (pages)
+			insert_hole(s, h);
 		json_decref(o);
 	}
 	lines_close(lines);
-	merge_holes(s);
+	if (!later)
+		merge_holes(s);
 }
 
 static va_t vmap_low(struct script *s, u32 pages)
@@ -360,6 +433,7 @@ static va_t vmap_low(struct script *s, u32 pages)
 	for (u32 i = 0; i < pages; i++)
 		memcpy(s->list + i * sizeof(u32), &s->low, sizeof(u32));
 	return va_of(s, box_run(s->b, &(struct engine_op){.code = OP_VMAP,
+							  .cpu = s->b->cpu,
 							  .data = s->list,
 							  .data_len = pages * (u32)sizeof(u32)}));
 }
@@ -379,6 +453,15 @@ static void fill_to(struct script *s, va_t from, va_t end)
 	}
 }
 
+/* The last hole was never filled. */
+static void empty_holes(struct script *s, bool late)
+{
+	for (u32 i = 0; i + 1 < s->nr_holes; i++)
+		if (s->hole[i].late == late)
+			box_op(s->b, OP_VUNMAP, s->hole[i].start);
+	box_op(s->b, OP_PURGE_VMAP);
+}
+
 /* The other users: everything below the last hole is filled in order, and the areas in
  * the holes go again. */
 static void fill_window(struct script *s)
@@ -392,9 +475,7 @@ static void fill_window(struct script *s)
 		if (i + 1 < s->nr_holes)
 			fill_to(s, s->hole[i].start, s->hole[i].end);
 	}
-	for (u32 i = 0; i + 1 < s->nr_holes; i++)
-		box_op(s->b, OP_VUNMAP, s->hole[i].start);
-	box_op(s->b, OP_PURGE_VMAP);
+	empty_holes(s, false);
 }
 
 static void compare_zones(struct script *s, va_t va, const json_t *o)
@@ -451,23 +532,57 @@ static void free_rest(struct script *s)
 			box_op(s->b, OP_VFREE, s->area[i]);
 }
 
-/* How many areas of that size fit; the first two addresses were lines before. */
+static void note_area(struct script *s, va_t va, u32 pages)
+{
+	struct capacity *c = &s->capacity;
+
+	if (!va)
+		return;
+	c->lowest = !c->lowest || va < c->lowest ? va : c->lowest;
+	c->highest = va + pages * PAGE_SIZE > c->highest ? va + pages * PAGE_SIZE : c->highest;
+}
+
+/* An area of the size whose capacity is tried: the first two of a size are lines. */
+static void play_cap(struct script *s, const json_t *o)
+{
+	u32 pages = number(o, "pages");
+	va_t va = vmap_low(s, pages);
+
+	s->capacity.areas++;
+	note_area(s, va, pages);
+	/* Where the largest begin depends on what the others leave below. */
+	if (pages != LARGEST_STEP)
+		compare(s->r, va, hex(o, "va"), "area %u of %u pages", s->capacity.areas, pages);
+}
+
+/* How many areas of that size fit. Of the largest all lie in the free end of the window,
+ * and are counted; smaller ones fit between the other users too, so that what is known to
+ * be free is the least that Linux had room for. Up to where they reach is the end's. */
 static void play_capacity(struct script *s, const json_t *o)
 {
-	u32 pages = number(o, "step_pages"), areas = 0;
-	va_t va, lowest = ~0u;
+	u32 pages = number(o, "step_pages");
 	const struct layout *l = &s->b->e->st->layout;
+	va_t va;
 
-	if (pages != 1024)
-		return;
 	while ((va = vmap_low(s, pages))) {
-		lowest = va < lowest ? va : lowest;
-		areas++;
+		s->capacity.areas++;
+		note_area(s, va, pages);
 	}
-	compare(s->r, areas, number(o, "areas"), "areas of %u pages that fit", pages);
-	compare(s->r, lowest, hex(o, "lo"), "the lowest of them");
-	compare(s->r, l->vmalloc_start, hex(o, "VMALLOC_START"), "VMALLOC_START");
-	compare(s->r, l->vmalloc_end, hex(o, "VMALLOC_END"), "VMALLOC_END");
+	if (pages == LARGEST_STEP) {
+		compare(s->r, s->capacity.areas, number(o, "areas"), "areas of %u pages that fit",
+			pages);
+		compare(s->r, s->capacity.lowest, hex(o, "lo"), "the lowest of them");
+		compare(s->r, l->vmalloc_start, hex(o, "VMALLOC_START"), "VMALLOC_START");
+		compare(s->r, l->vmalloc_end, hex(o, "VMALLOC_END"), "VMALLOC_END");
+		empty_holes(s, true);
+	} else {
+		compare(s->r, s->capacity.areas <= number(o, "areas"), true,
+			"that %u areas of %u pages fit between what is known to be used",
+			s->capacity.areas, pages);
+	}
+	compare(s->r, s->capacity.highest, hex(o, "hi"), "the end of areas down to %u pages",
+		pages);
+	s->capacity.areas = 0;
 }
 
 static void play_vm(struct script *s, const char *op, const json_t *o)
@@ -490,6 +605,8 @@ static void play_vm(struct script *s, const char *op, const json_t *o)
 		va = vmap_low(s, VMAP_PAGES);
 		compare(s->r, va, hex(o, "va"), "%s", op);
 		box_op(s->b, OP_VUNMAP, va);
+	} else if (strcmp(op, "cap") == 0) {
+		play_cap(s, o);
 	} else if (strcmp(op, "capacity") == 0) {
 		play_capacity(s, o);
 	}
@@ -500,8 +617,8 @@ static void play_vm(struct script *s, const char *op, const json_t *o)
 static u32 access_word(struct script *s, va_t va, u32 mode, u32 word)
 {
 	u8 bytes[sizeof word];
-	struct engine_op op = {.code = OP_ACCESS,
-			       .args = {va, sizeof word, mode, PRIVILEGE_KERNEL}};
+	struct engine_op op = {
+	    .code = OP_ACCESS, .cpu = s->b->cpu, .args = {va, sizeof word, mode, PRIVILEGE_KERNEL}};
 
 	memcpy(bytes, &word, sizeof word);
 	if (mode == ACCESS_WRITE) {
@@ -586,7 +703,8 @@ void check_kmap(const char *path, struct conformance_report *r)
 		differs(r, "%s cannot be read", path);
 	}
 	if (s && s->b) {
-		read_holes(s, path);
+		read_holes(s, path, false);
+		read_holes(s, path, true);
 		allocate(s);
 	}
 	while (s && s->b && lines && (line = lines_next(lines))) {

@@ -10,7 +10,7 @@
 struct player {
 	struct box *b;
 	struct conformance_report *r;
-	u32 cpu; /* executes what does not name its CPU */
+	u32 folds; /* of other CPUs' differences, adopted from the recorded counts */
 };
 
 /* Fields of a recorded line. What is not there is 0. */

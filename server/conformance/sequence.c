@@ -36,7 +36,7 @@ static u32 run(struct player *p, const json_t *op, u32 code, u64 first)
 	const json_t *cpu = json_object_get(op, "cpu");
 
 	return box_run(p->b, &(struct engine_op){.code = code,
-						 .cpu = cpu ? json_u32(op, "cpu") : p->cpu,
+						 .cpu = cpu ? json_u32(op, "cpu") : p->b->cpu,
 						 .args = {first, json_u32(op, "order")}});
 }
 
@@ -165,13 +165,16 @@ static u32 play_file(const char *path, u32 cpu, struct conformance_report *r)
 
 	folder_of(path, folder, sizeof folder);
 	if (s && lines) {
-		s->p = (struct player){box_new_from(folder, r), r, cpu};
+		s->p = (struct player){box_new_from(folder, r), r, 0};
 		s->words.send = box_load;
 		s->words.user = s->p.b;
 		s->exhaustion = exhaustion_new(&s->p);
 	}
 	if (s && s->p.b && s->exhaustion) {
+		s->p.b->cpu = cpu;
 		play_lines(s, lines);
+		if (s->p.folds)
+			note(r, "other CPUs folded their differences %u times", s->p.folds);
 		cpus = s->names_cpus ? 1 : s->p.b->e->st->layout.cpus;
 	}
 	if (!lines || lines_broken(lines))
