@@ -1,10 +1,8 @@
 /*
- * recovery.h - machines made again from the history, in slices between turns.
+ * recovery.h - the daemon's machines made again from the history, in threads of the pool.
  *
- * Each op is executed as it was recorded, and its status and values are compared
- * with the recorded ones; a difference loses the machine rather than letting it go
- * on from a state that nobody saw. A fork replays its ancestors' ops up to where it
- * left them, and then its own.
+ * A machine that cannot be made again is lost rather than left in a state that nobody
+ * saw. The loop stays free meanwhile: it says how far each machine is.
  */
 #ifndef RECOVERY_H
 #define RECOVERY_H
@@ -14,10 +12,16 @@
 
 struct recovery;
 
-/* `idle` is called when nothing is left to recover. */
-struct recovery *recovery_new(struct machines *machines, struct history *history,
-			      void (*idle)(void *user), void *user);
-void recovery_free(struct recovery *rc); /* NULL is fine */
+struct recovery_hooks {
+	void *user;
+	void (*wake)(void *user); /* a machine is back, or lost: run a turn */
+	void (*idle)(void *user); /* nothing is left to recover */
+};
+
+struct recovery *recovery_new(uv_loop_t *loop, struct machines *machines, struct history *history,
+			      const struct recovery_hooks *hooks);
+/* Gives up what is under way and turns the loop until that has ended; NULL is fine. */
+void recovery_free(struct recovery *rc);
 
 /* Every machine of the history comes into the registry and is queued. */
 int recovery_start(struct recovery *rc, char *err, size_t err_size);
@@ -28,10 +32,8 @@ void recovery_add(struct recovery *rc, struct machine *m);
 void recovery_revive(struct recovery *rc, struct machine *m);
 /* A machine ended while it was being recovered: forget it. */
 void recovery_forget(struct recovery *rc, struct machine *m);
-/* hooks->replayed. */
-void recovery_replayed(struct recovery *rc, struct machine *m, struct machine_request *r);
-/* Reads what is to be replayed next. True: something was queued or finished. */
-bool recovery_step(struct recovery *rc);
+/* Tells each machine how far it is. */
+void recovery_tell_progress(struct recovery *rc);
 bool recovery_is_idle(const struct recovery *rc);
 
 #endif

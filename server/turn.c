@@ -155,13 +155,6 @@ static void hook_ended(void *user, struct machine_request *r)
 	turn_wake(user);
 }
 
-static void hook_replayed(void *user, struct machine *m, struct machine_request *r)
-{
-	struct turn *t = user;
-
-	recovery_replayed(t->recovery, m, r);
-}
-
 /* ---- a turn ---- */
 
 /* Below the disk reserve, or at the WAL's limit, clients' ops are refused before they
@@ -170,7 +163,7 @@ static void execute(struct turn *t)
 {
 	int error = history_ready(t->options.history, t->refused, sizeof t->refused);
 
-	recovery_step(t->recovery);
+	recovery_tell_progress(t->recovery);
 	if (error)
 		machines_refuse_queued(t->machines, MACHINE_E_DISK, t->refused);
 	machines_run(t->machines, TURN_OPS, uv_hrtime() + TURN_NS);
@@ -244,8 +237,7 @@ static void answer_waiters(struct turn *t, enum machine_error error, const char 
 
 static bool has_more(struct turn *t)
 {
-	return t->woken || t->first || machines_have_work(t->machines) ||
-	       !recovery_is_idle(t->recovery);
+	return t->woken || t->first || machines_have_work(t->machines);
 }
 
 static void on_upkeep(uv_timer_t *timer)
@@ -335,21 +327,19 @@ struct turn *turn_new(const struct turn_options *options)
 	    .executed = hook_executed,
 	    .completed = hook_completed,
 	    .ended = hook_ended,
-	    .replayed = hook_replayed,
 	};
+	struct recovery_hooks recovering = {.user = t, .wake = hook_ready, .idle = on_recovered};
 
 	if (!t)
 		return NULL;
 	t->options = *options;
 	t->waiters.next = t->waiters.prev = &t->waiters;
 	t->machines = machines_new(&options->limits, &hooks);
-	t->recovery = recovery_new(t->machines, options->history, on_recovered, t);
-	if (!t->machines || !t->recovery) {
-		machines_free(t->machines);
-		recovery_free(t->recovery);
+	if (!t->machines) {
 		free(t);
 		return NULL;
 	}
+	t->recovery = recovery_new(options->loop, t->machines, options->history, &recovering);
 	t->pasts = pasts_new(options->loop, options->history);
 	uv_check_init(options->loop, &t->check);
 	uv_idle_init(options->loop, &t->idle);

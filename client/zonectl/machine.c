@@ -293,7 +293,7 @@ static void print_machine(struct ctl *ctl, const Zoned__V1__Machine *m)
 	if (m->parked)
 		printf(", %u parked", m->parked);
 	if (m->replayed)
-		printf(", %llu replayed", (unsigned long long)m->replayed);
+		printf(", replayed to op %llu", (unsigned long long)m->replayed);
 	printf(", %s of the host's memory", human_size(m->resident_bytes, text, sizeof text));
 	printf(", since %s\n", time_text(m->created_ns, text, sizeof text));
 	if (*m->reason)

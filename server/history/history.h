@@ -123,6 +123,9 @@ int history_owners(struct history *h, uint64_t machine,
  * both 0 when it was not. */
 int history_lineage(struct history *h, uint64_t machine, uint64_t *ret_from, uint64_t *ret_at_op);
 
+/* The last committed op of a machine; 0: none of its own. */
+uint64_t history_last_op(const struct history *h, uint64_t machine);
+
 /* Ops of a machine from `from_op` to `to_op` (0: the last), in order, without
  * events. Ops recorded LOST are given too; whoever replays skips them. The data is good
  * until the callback returns; false stops. */

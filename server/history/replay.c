@@ -112,6 +112,11 @@ static int map(struct history *h, int rc)
 			       : history_map_error(h->reader, rc, "reading", err, sizeof(err));
 }
 
+uint64_t history_last_op(const struct history *h, uint64_t machine)
+{
+	return machine < h->nr_ends && h->ends[machine] ? h->ends[machine] - 1 : 0;
+}
+
 /* ---- machines and owners ---- */
 
 /* Reads the JSON of e820 or reserved back; false when it is not what was written. */
@@ -199,8 +204,7 @@ int history_machines(struct history *h, bool (*fn)(void *arg, const struct histo
 		struct history_machine m;
 
 		rc = replay_read_machine(h->reader, st, config, &m);
-		if (m.id < h->nr_ends && h->ends[m.id])
-			m.last_op = h->ends[m.id] - 1;
+		m.last_op = history_last_op(h, m.id);
 		if (rc == SQLITE_OK)
 			more = fn(arg, &m);
 	}

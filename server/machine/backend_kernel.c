@@ -111,12 +111,10 @@ static void lose(struct kernel_backend *k, const char *reason)
 
 /* ---- RAM ---- */
 
-static u64 file_offset(u64 paddr)
+/* For RAM that ends at this address. */
+static u64 ram_file_bytes(u64 end)
 {
-	if (paddr < ARENA_HOLE_START)
-		return paddr;
-	return paddr < ARENA_HOLE_END ? ARENA_HOLE_START
-				      : paddr - (ARENA_HOLE_END - ARENA_HOLE_START);
+	return (arena_file_offset(end) + RAM_STEP - 1) & ~(u64)(RAM_STEP - 1);
 }
 
 static int make_ram(u64 bytes)
@@ -480,7 +478,7 @@ static struct backend *kernel_create(const struct engine_config *config,
 	if (!accept_config(config, why) || !engine_plan(config, &lowmem, &end, why))
 		return NULL;
 	k = make(config, hooks);
-	k->ram_bytes = (file_offset(end) + RAM_STEP - 1) & ~(u64)(RAM_STEP - 1);
+	k->ram_bytes = ram_file_bytes(end);
 	if (rehearse(k, why)) {
 		k->ram_file = make_ram(k->ram_bytes);
 		if (k->ram_file < 0)
@@ -502,6 +500,33 @@ static struct backend *kernel_copy(struct backend *b, const struct backend_hooks
 	k->ram_file = make_ram(k->ram_bytes);
 	if (k->ram_file >= 0 && copy_ram(k->ram_file, from->ram_file, k->ram_bytes))
 		k->view = sim_view(&k->config, k->ram_file, &ignored);
+	if (k->view)
+		return &k->base;
+	kernel_free(&k->base);
+	return NULL;
+}
+
+/* The bytes are those that the guest would have: it boots onto them with the first op. */
+static struct backend *kernel_adopt(struct sim *sim, const struct backend_hooks *hooks,
+				    struct engine_error *why)
+{
+	const struct engine_config *config = engine_config(sim_engine(sim));
+	struct kernel_backend *k;
+	u64 lowmem, end;
+
+	if (!accept_config(config, why) || !engine_plan(config, &lowmem, &end, why)) {
+		sim_free(sim);
+		return NULL;
+	}
+	k = make(config, hooks);
+	k->attach = true;
+	k->ram_bytes = ram_file_bytes(end);
+	k->ram_file = make_ram(k->ram_bytes);
+	if (k->ram_file < 0 || !sim_write_ram(sim, k->ram_file))
+		refuse(why, "no memory file for the guest's RAM");
+	else
+		k->view = sim_view(&k->config, k->ram_file, why);
+	sim_free(sim);
 	if (k->view)
 		return &k->base;
 	kernel_free(&k->base);
@@ -657,6 +682,7 @@ const struct backend_type backend_kernel = {
     .create = kernel_create,
     .copy = kernel_copy,
     .free = kernel_free,
+    .adopt = kernel_adopt,
     .submit = kernel_submit,
     .collect = kernel_collect,
     .take_events = kernel_take_events,

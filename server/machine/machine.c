@@ -20,6 +20,7 @@
  * Deliberately not here: what is recorded, and when it is durable (turn.c).
  */
 #include "machine_priv.h"
+#include "replica.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,9 +139,7 @@ bool machine_has_work(const struct machine *m)
 		return true;
 	if (m->is_paused || machine_is_looked_into(m))
 		return false;
-	if (m->state == MACHINE_RECOVERING)
-		return m->replay_head != NULL;
-	return m->lanes.queued != 0;
+	return m->state != MACHINE_RECOVERING && m->lanes.queued != 0;
 }
 
 void machine_ready(struct machine *m)
@@ -213,7 +212,7 @@ bool machine_is_parked(struct machine *m, uint64_t op)
 	return parked_find(m, op) != NULL;
 }
 
-/* A replayed op finds the waiter that it had before its machine was rebuilt. */
+/* An op that is asleep again finds the waiter that it had before its machine was rebuilt. */
 static void park(struct machine *m, uint64_t op, struct machine_request *request)
 {
 	uint32_t i = parked_index(m, op);
@@ -300,13 +299,12 @@ static void settle_sleepers(struct machine *m, struct machine_request *r)
 	struct machines_hooks *hooks = &m->ms->hooks;
 
 	if (r->result.status == STATUS_PARKED)
-		park(m, r->result.op, r->replayed ? NULL : r);
+		park(m, r->result.op, r);
 	for (uint32_t i = 0; i < m->nr_completions; i++) {
 		const struct engine_completion *c = &m->completions[i];
 		struct machine_request *sleeper = unpark(m, c->op);
 
-		if (!r->replayed)
-			hooks->completed(hooks->user, m, r->result.op, c);
+		hooks->completed(hooks->user, m, r->result.op, c);
 		if (sleeper) {
 			fill_result(sleeper, c);
 			machine_end_request(sleeper, MACHINE_OK, NULL);
@@ -331,12 +329,6 @@ static void op_done(struct machine *m)
 	if (r->op.code == OP_BOOT && r->result.status == STATUS_OK)
 		m->booted = true;
 	events = gather_events(m, &nr_events);
-	if (r->replayed) {
-		settle_sleepers(m, r);
-		r->state = REQUEST_ENDED;
-		hooks->replayed(hooks->user, m, r);
-		return;
-	}
 	if (m->state == MACHINE_EARLY && m->booted)
 		m->state = MACHINE_RUNNING;
 	if (machine_decides(r->op.code) && r->result.status == STATUS_OK)
@@ -364,11 +356,6 @@ static void record_lost(struct machine *m, struct machine_request *r,
 	r->result.status = STATUS_LOST;
 	r->result.data_len = 0;
 	memset(r->result.values, 0, sizeof r->result.values);
-	if (r->replayed) {
-		r->state = REQUEST_ENDED;
-		hooks->replayed(hooks->user, m, r);
-		return;
-	}
 	m->ops = r->result.op;
 	machine_touch(m);
 	hooks->executed(hooks->user, m, r, events, nr_events);
@@ -392,22 +379,7 @@ static void ops_lost(struct machine *m)
 		next = r->next;
 		record_lost(m, r, events, nr_events);
 		nr_events = 0;
-		/* Recovery has heard enough, and may have reused its requests. */
-		if (r->replayed)
-			break;
 	}
-}
-
-static struct machine_request *take_replay(struct machine *m)
-{
-	struct machine_request *r = m->replay_head;
-
-	if (r) {
-		m->replay_head = r->next;
-		if (!m->replay_head)
-			m->replay_tail = NULL;
-	}
-	return r;
 }
 
 static bool is_fenced(const struct machine *m, const struct machine_request *r)
@@ -425,8 +397,6 @@ static struct machine_request *take_up(struct machine *m, uint64_t now_ns)
 	struct machine_label *label;
 	struct machine_request *r;
 
-	if (m->state == MACHINE_RECOVERING)
-		return take_replay(m);
 	for (;;) {
 		r = lanes_take(&m->lanes);
 		if (!r || !is_fenced(m, r))
@@ -527,7 +497,7 @@ enum machine_error machine_submit(struct machine *m, struct machine_request *r)
 		return MACHINE_E_MEMORY;
 	r->machine = m;
 	r->state = REQUEST_QUEUED;
-	r->replayed = r->abandoned = r->listed = false;
+	r->abandoned = r->listed = false;
 	lanes_put(&m->lanes, r);
 	machine_ready(m);
 	return MACHINE_OK;
@@ -615,14 +585,8 @@ void machine_lose(struct machine *m, bool sane, const char *reason)
 
 void machine_drop_running(struct machine *m, enum machine_error error)
 {
-	while (m->running) {
-		struct machine_request *r = take_running(m);
-
-		if (!r->replayed)
-			machine_end_request(r, error, NULL);
-	}
-	while (take_replay(m))
-		;
+	while (m->running)
+		machine_end_request(take_running(m), error, NULL);
 }
 
 static void drop_backend(struct machine *m)
@@ -655,7 +619,7 @@ void machine_roll_back(struct machine *m)
 	m->state = MACHINE_RECOVERING;
 	m->sane = false;
 	m->reason[0] = 0;
-	m->ops = 0;
+	m->replayed = 0;
 	m->booted = !(m->config.flags & CONFIG_EARLY);
 	m->ending = false;
 	labels_forget_numbers(&m->labels);
@@ -667,15 +631,19 @@ void machine_revive(struct machine *m)
 	machine_roll_back(m);
 }
 
-enum machine_error machine_restart(struct machine *m, struct engine_error *why)
+enum machine_error machine_adopt(struct machine *m, struct replica *r, struct engine_error *why)
 {
 	struct backend_hooks hooks = machine_backend_hooks;
-	uint32_t ignored;
+	uint64_t ops = replica_op(r);
 
 	hooks.user = m;
-	if (!machine_attach_backend(m, m->type->create(&m->config, &hooks, why)))
+	m->booted = !replica_is_early(r);
+	/* Whoever waited before the machine was made again waits still. */
+	for (uint32_t i = 0; i < replica_nr_parked(r); i++)
+		park(m, replica_parked(r)[i], NULL);
+	if (!machine_attach_backend(m, m->type->adopt(replica_take_sim(r), &hooks, why)))
 		return MACHINE_E_CONFIG;
-	gather_events(m, &ignored);
+	m->ops = ops;
 	return MACHINE_OK;
 }
 
@@ -687,20 +655,6 @@ bool machine_attach_backend(struct machine *m, struct backend *b)
 		abort();
 	m->backend = b;
 	return true;
-}
-
-void machine_replay(struct machine *m, struct machine_request *r)
-{
-	r->machine = m;
-	r->replayed = true;
-	r->state = REQUEST_QUEUED;
-	r->next = NULL;
-	if (m->replay_tail)
-		m->replay_tail->next = r;
-	else
-		m->replay_head = r;
-	m->replay_tail = r;
-	machine_ready(m);
 }
 
 void machine_recovered(struct machine *m)
@@ -813,6 +767,17 @@ bool machine_is_snapshot(const struct machine *m)
 uint64_t machine_ops(const struct machine *m)
 {
 	return m->ops;
+}
+
+void machine_set_progress(struct machine *m, uint64_t replayed, uint64_t ops)
+{
+	m->replayed = replayed;
+	m->ops = ops;
+}
+
+uint64_t machine_replayed(const struct machine *m)
+{
+	return m->state == MACHINE_RECOVERING ? m->replayed : 0;
 }
 
 uint32_t machine_parked(const struct machine *m)

@@ -108,7 +108,6 @@ struct machine_request {
 
 	/* The machine's and the turn's own. */
 	enum machine_request_state state;
-	bool replayed;	/* came by machine_replay() */
 	bool abandoned; /* nobody waits for it */
 	bool listed;	/* on the turn's list */
 	struct machine *machine;
@@ -134,8 +133,6 @@ struct machines_hooks {
 	/* A request is over; its done() is the hook's to call. Its machine may be gone by
 	 * then. */
 	void (*ended)(void *user, struct machine_request *r);
-	/* A request given to machine_replay() was executed. */
-	void (*replayed)(void *user, struct machine *m, struct machine_request *r);
 };
 
 struct machines *machines_new(const struct machines_limits *limits,
@@ -244,16 +241,20 @@ bool machine_fence(struct machine *m, uint64_t token, uint64_t sequence, uint64_
 
 /* ---- recovery: a machine RECOVERING takes nothing but this ---- */
 
-/* A machine as the history has it: without RAM until machine_restart(). */
+struct replica;
+
+/* A machine as the history has it: without RAM until machine_adopt(). */
 enum machine_error machines_restore(struct machines *ms, uint64_t id, const char *name,
 				    const char *backend, const struct engine_config *config,
 				    bool snapshot, int64_t created_ns, struct machine **ret);
 /* A LOST machine becomes RECOVERING, without RAM. */
 void machine_revive(struct machine *m);
-/* Gives it empty RAM and boots it, back at op 0. */
-enum machine_error machine_restart(struct machine *m, struct engine_error *why);
-/* Executes a recorded op; hooks->replayed tells. */
-void machine_replay(struct machine *m, struct machine_request *r);
+/* How far its replay is, and how far it goes: machine_ops() then. */
+void machine_set_progress(struct machine *m, uint64_t replayed, uint64_t ops);
+uint64_t machine_replayed(const struct machine *m); /* 0 unless RECOVERING */
+/* Goes on from where a replica is, which is left empty; the caller frees it. Machine
+ * sleepers are those of the replica. Any answer but OK: `why`. */
+enum machine_error machine_adopt(struct machine *m, struct replica *r, struct engine_error *why);
 /* All is replayed: from here on it takes ops. Parked ops without a request are
  * withdrawn, unless it is a snapshot. */
 void machine_recovered(struct machine *m);

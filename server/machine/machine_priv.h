@@ -74,16 +74,16 @@ struct machine {
 	bool touched;  /* on the registry's list of those in this turn's transaction */
 	bool is_ready; /* on the registry's list */
 	const struct backend_type *type;
-	struct backend *backend; /* NULL before machine_restart() */
+	struct backend *backend; /* NULL before machine_adopt() */
 	struct engine_config config;
 	uint64_t ops;
+	uint64_t replayed; /* of them, while RECOVERING */
 	uint64_t resident; /* when last measured; only if there is a limit */
 	uint64_t measure_after_ns;
 	int64_t created_ns;
 	char reason[MACHINE_REASON_LENGTH];
 
 	struct lanes lanes;
-	struct machine_request *replay_head, *replay_tail;
 	struct machine_request *running, *running_last; /* with the back end */
 	uint32_t nr_running;
 	bool is_paused;		   /* takes no op up: somebody wants to look into it */
@@ -155,12 +155,15 @@ void machine_free(struct machine *m);
 bool machine_is_looked_into(const struct machine *m);
 void machine_measure(struct machine *m, uint64_t now_ns);
 void machine_end_request(struct machine_request *r, enum machine_error error, const char *why);
-/* Forgets the op that is half done, and what is to be replayed. */
+/* Forgets the op that is half done. */
 void machine_drop_running(struct machine *m, enum machine_error error);
 void machine_refuse_queued(struct machine *m, enum machine_error error, const char *why,
 			   bool own_too);
 void machine_release_parked(struct machine *m, enum machine_error error, const char *why);
 void machine_roll_back(struct machine *m);
+/* The simulation inside a replica, to which nothing but replica_free() may follow. */
+struct replica;
+struct sim *replica_take_sim(struct replica *r);
 /* A status for Snapshot or Fork, whose op the engine has executed. */
 uint32_t machines_copy(struct machine *from, const struct machine_request *r);
 bool machine_attach_backend(struct machine *m, struct backend *b);

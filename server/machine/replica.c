@@ -168,6 +168,15 @@ const char *replica_lost_reason(const struct replica *r)
 	return sim_lost_reason(r->sim);
 }
 
+struct sim *replica_take_sim(struct replica *r)
+{
+	struct sim *sim = backend_sim_unwrap(r->backend);
+
+	r->backend = NULL;
+	r->sim = NULL;
+	return sim;
+}
+
 struct backend *replica_backend(struct replica *r)
 {
 	return r->backend;

@@ -213,7 +213,6 @@ static void view_config(struct view *v, const struct engine_config *from, uint32
 static void view_machine(struct view *v, struct machine *m)
 {
 	Zoned__V1__Machine *to = &v->machine;
-	bool recovering = machine_status(m) == MACHINE_RECOVERING;
 
 	zoned__v1__machine__init(to);
 	view_config(v, machine_config(m), machine_backend_number(m));
@@ -225,7 +224,7 @@ static void view_machine(struct view *v, struct machine *m)
 	to->parked = machine_parked(m);
 	to->resident_bytes = machine_resident(m);
 	to->created_ns = machine_created_ns(m);
-	to->replayed = recovering ? machine_ops(m) : 0;
+	to->replayed = machine_replayed(m);
 	to->reason = (char *)(uintptr_t)machine_reason(m);
 }
 

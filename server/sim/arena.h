@@ -36,6 +36,14 @@ bool arena_make(struct arena *a, u64 low_bytes, u64 bytes);
 #define ARENA_HOLE_START 0xc0000000ULL
 #define ARENA_HOLE_END	 0x100000000ULL
 bool arena_share(struct arena *a, u64 low_bytes, u64 bytes, int file);
+/* Where a physical address lies in that file. */
+static inline u64 arena_file_offset(u64 paddr)
+{
+	if (paddr < ARENA_HOLE_START)
+		return paddr;
+	return paddr < ARENA_HOLE_END ? ARENA_HOLE_START
+				      : paddr - (ARENA_HOLE_END - ARENA_HOLE_START);
+}
 void arena_free(struct arena *a);
 
 static inline void arena_mark(struct arena *a, pfn_t pfn)

@@ -69,6 +69,16 @@ u64 sim_stale_hits(const struct sim *s);
 u64 sim_resident_bytes(const struct sim *s);
 struct engine_digest sim_digest(struct sim *s);
 
+/* The frames of RAM that hold anything but zeros, in order of number, without those of the
+ * host window. The machine executes nothing meanwhile. */
+struct sim_walk;
+struct sim_walk *sim_walk_new(struct sim *s); /* NULL: no memory */
+void sim_walk_free(struct sim_walk *w);
+/* The next one and its bytes; 0xffffffff: there are no more. */
+pfn_t sim_walk_next(struct sim_walk *w, const u8 **ret_bytes);
+/* Writes them into a file laid out as for sim_view(), which has holes there. */
+bool sim_write_ram(struct sim *s, int ram_file);
+
 /* Reads physical memory without touching what was never touched (zeros then). */
 void sim_read_physical(struct sim *s, paddr_t paddr, void *to, u32 bytes);
 

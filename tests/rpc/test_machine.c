@@ -16,6 +16,7 @@
 #include "../../server/machine/backend_sim.c"
 #include "frames/page.h"
 #include "machine_priv.h"
+#include "replica.h"
 #include "state.h"
 
 enum { MIB = 1 << 20 };
@@ -318,6 +319,7 @@ static void a_machine_may_end_while_it_is_looked_into(void **state)
 static void a_commit_may_fail_while_a_machine_is_looked_into(void **state)
 {
 	struct engine_error why;
+	struct replica *replica;
 	struct look look, again;
 	struct machine *m;
 	struct world w;
@@ -330,7 +332,10 @@ static void a_commit_may_fail_while_a_machine_is_looked_into(void **state)
 	machines_rolled_back(w.machines, rebuild, &w);
 	assert_int_equal(w.rebuilt, 1);
 	/* It comes back while the old RAM is still being read. */
-	assert_int_equal(machine_restart(m, &why), MACHINE_OK);
+	replica = replica_new(machine_config(m), &why);
+	assert_non_null(replica);
+	assert_int_equal(machine_adopt(m, replica, &why), MACHINE_OK);
+	replica_free(replica);
 	machine_recovered(m);
 	assert_int_equal(execute(&w, m, (struct engine_op){.code = OP_DRAIN_PCP}).op, 1);
 	assert_int_equal(begin(&w, m, &again), MACHINE_E_BUSY);
