@@ -24,8 +24,24 @@ const struct flag global_flags[] = {
 };
 const unsigned nr_global_flags = sizeof global_flags / sizeof *global_flags;
 
+/* Where complaints go: a buffer, or stderr while it is NULL. */
+static char *complaint;
+static size_t complaint_size;
+
+void complain_to(char *to, size_t size)
+{
+	complaint = to;
+	complaint_size = size;
+	if (to)
+		*to = '\0';
+}
+
 static void complain_with(const char *format, va_list ap)
 {
+	if (complaint) {
+		vsnprintf(complaint, complaint_size, format, ap);
+		return;
+	}
 	fflush(stdout);
 	fputs("zonectl: ", stderr);
 	vfprintf(stderr, format, ap);

@@ -145,6 +145,29 @@ static int apply(ProtobufCMessage *message, const char *name, const char *text)
 	return usage_error("machine create: --%s: %s", name, err);
 }
 
+int machine_config_set(ProtobufCMessage *config, const char *name, const char *text)
+{
+	struct config_flags *flags = must(malloc(sizeof *flags));
+	struct suggestion s;
+	char word[48];
+	unsigned i;
+	int rc;
+
+	kebab(name, word, sizeof word);
+	s = (struct suggestion){.word = word};
+	collect_flags(flags);
+	for (i = 0; i < flags->nr && strcmp(flags->flags[i].name, word) != 0; i++)
+		suggest(&s, flags->flags[i].name);
+	if (i < flags->nr)
+		rc = apply(config, word, text);
+	else if (s.nearest)
+		rc = usage_error("machine create: no %s; did you mean %s?", name, s.nearest);
+	else
+		rc = usage_error("machine create: no %s; see zonectl machine create --help", name);
+	free(flags);
+	return rc;
+}
+
 static void create_help(const struct config_flags *flags)
 {
 	printf("zonectl machine create - makes a machine: RAM, zones, an address space\n\n"
@@ -234,7 +257,7 @@ static const char *time_text(int64_t ns, char *to, size_t size)
 	return to;
 }
 
-static json_t *machine_to_json(const Zoned__V1__Machine *m)
+json_t *machine_to_json(const Zoned__V1__Machine *m)
 {
 	json_t *o = message_to_json(&m->base, NULL);
 

@@ -24,6 +24,9 @@ static const struct command {
 } commands[] = {
     {"machine", machine_command, "create, list, get, destroy, revive, check, digest"},
     {"pipe", pipe_command, "ops from JSON lines, pipelined, results as JSON lines"},
+    {"run", run_command, "run a Lua script"},
+    {"shell", shell_command, "the same line by line, with completion"},
+    {"lesson", lesson_command, "scripts to learn from: list, run, show"},
     {"import", import_command, "replay an ftrace of a real Linux's allocator"},
     {"sql", sql_command, "ask the history"},
     {"tail", tail_command, "follow ops and events as they happen"},
@@ -48,12 +51,11 @@ int ctl_connect(struct ctl *ctl)
 	rc = zoned_connect(&ctl->options, &ctl->z, err, sizeof err);
 	if (!rc)
 		return EXIT_DONE;
-	complain("%s", err);
 	if (rc == ZONED_ARGUMENT)
-		return EXIT_USAGE;
-	fputs("Is the daemon running? Start it with `zoned`, or name another one with --address\n"
-	      "or $ZONED_ADDRESS.\n",
-	      stderr);
+		return usage_error("%s", err);
+	complain("%s\nIs the daemon running? Start it with `zoned`, or name another one with "
+		 "--address\nor $ZONED_ADDRESS.",
+		 err);
 	return EXIT_UNREACHABLE;
 }
 

@@ -102,6 +102,16 @@ static char *blob_text(const ProtobufCBinaryData *blob)
 	return text;
 }
 
+const char *column_format(const char *name, int64_t value, char *to, size_t size)
+{
+	const struct contract_field *meaning = meaning_of(name);
+
+	if (meaning && value >= 0)
+		return value_format(meaning, (uint64_t)value, to, size);
+	snprintf(to, size, "%lld", (long long)value);
+	return to;
+}
+
 /* The caller frees it. */
 static char *cell_text(const struct output *o, unsigned column, const Zoned__V1__Value *v)
 {

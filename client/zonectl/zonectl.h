@@ -81,6 +81,9 @@ int args_limit_words(const struct args *a, const char *command, unsigned most);
 /* Prints a sentence to stderr, with the program's name before it. */
 int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* From here on what would be complained of is written to `to`, without the program's name;
+ * NULL: to stderr again. A later sentence replaces an earlier one. */
+void complain_to(char *to, size_t size);
 void print_flags(const char *title, const struct flag *flags, unsigned nr_flags);
 /* What an allocation returned; without memory there is nothing left to do but end. */
 void *must(void *p);
@@ -104,6 +107,8 @@ bool value_parse(const struct contract_field *f, const char *text, uint64_t *ret
 bool value_in_range(const struct contract_field *f, uint64_t value, char *err, size_t err_size);
 /* Addresses and frame numbers in hex, enums and flags by name. Returns `to`. */
 const char *value_format(const struct contract_field *f, uint64_t value, char *to, size_t size);
+/* A number in a column of that name, printed as the contract's field of that name is. */
+const char *column_format(const char *name, int64_t value, char *to, size_t size);
 /* A number with an optional unit K, M, G or T (powers of 1024). */
 bool number_parse(const char *text, bool units, uint64_t *ret_value);
 /* "10s", "250ms", "2m", or a number of seconds. */
@@ -180,6 +185,14 @@ int pipe_command(struct ctl *ctl, int argc, char **argv);
 int import_command(struct ctl *ctl, int argc, char **argv);
 int map_command(struct ctl *ctl, int argc, char **argv);
 int explain_command(struct ctl *ctl, int argc, char **argv);
+int run_command(struct ctl *ctl, int argc, char **argv);
+int shell_command(struct ctl *ctl, int argc, char **argv);
+int lesson_command(struct ctl *ctl, int argc, char **argv);
+/* Sets what `machine create --NAME TEXT` would set in a MachineConfig; '_' may stand for
+ * '-'. EXIT_DONE, or EXIT_USAGE or EXIT_FILE after a sentence. */
+int machine_config_set(ProtobufCMessage *config, const char *name, const char *text);
+/* A machine as `machine get --json` prints it. */
+json_t *machine_to_json(const Zoned__V1__Machine *m);
 /* Every command's word to a suggestion. */
 void suggest_commands(struct suggestion *s);
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Adding an op is a message, an engine function and one table row. This adds one to a
 # copy of the sources, touching nothing else, and uses it: from zonectl by its word and
-# flag, from a pipe by its name, in the history by its view, in the digest's replay.
+# flag, from a pipe and a Lua script by its name, in the history by its view, in the
+# digest's replay.
 #
 #   new_op.sh SOURCE_DIR WORK_DIR
 set -euo pipefail
@@ -75,6 +76,8 @@ if zonectl add-numbers -m m0 --left 1001 --right 2 2>/dev/null; then
 	exit 1
 fi
 expect "a pipe" 7 "$(echo '{"op":"add-numbers","left":3,"right":4}' | zonectl pipe -m m0 | json "['sum']")"
+expect "a Lua script" "OK 11" "$(echo 'm = zoned.attach"m0" r = m:add_numbers{left=5, right=6}
+	zoned.expect{m:async("add_numbers", {left=1, right=1}), sum=2} print(r.status .. " " .. r.sum)' | zonectl run -)"
 expect "the history's view" "40|2|42" \
 	"$(sqlite3 "$work/h.db" 'select "left", "right", sum from op_add_numbers limit 1')"
 before=$(zonectl machine digest m0)
