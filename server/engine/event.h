@@ -30,7 +30,7 @@ static inline void event_put(struct engine *e, u32 kind, u32 a, u32 b, u32 c, u3
 	ev->w[3] = d;
 	ev->w[4] = f;
 	ev->w[5] = g;
-	if (e->nr_events == e->max_events)
+	if (__builtin_expect(e->nr_events == e->max_events, 0))
 		port_events(e);
 }
 

@@ -158,16 +158,11 @@ const struct engine_config *engine_config(const struct engine *e)
 	return &e->st->config;
 }
 
-/* Who asks, and may this op run now? */
-static u32 admit(struct engine *e, const struct engine_op *op)
+/* Who asks, and may this op run now? An entry without a function is of no phase. */
+static u32 admit(struct engine *e, const struct engine_op *op, const struct op_entry *entry)
 {
-	const struct op_entry *entry;
-
-	if (op->code >= OP_CODE_END || !op_table[op->code].fn)
-		return STATUS_INVALID;
-	entry = &op_table[op->code];
-	if (!(entry->phases & 1u << e->st->phase))
-		return e->st->phase == PHASE_LOADING ? STATUS_BUSY : STATUS_INVALID;
+	if (!(entry->phases >> e->st->phase & 1))
+		return entry->fn && e->st->phase == PHASE_LOADING ? STATUS_BUSY : STATUS_INVALID;
 	if (op->cpu >= e->st->layout.cpus)
 		return STATUS_INVALID;
 	if (op->task) {
@@ -188,12 +183,13 @@ static u32 admit(struct engine *e, const struct engine_op *op)
 void engine_execute(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
 	struct machine_state *st = e->st;
+	const struct op_entry *entry = &op_table[op->code < OP_CODE_END ? op->code : 0];
 
 	res->op = ++st->op_count;
 	res->data_len = 0;
 	for (u32 i = 0; i < OP_VALUES; i++)
 		res->values[i] = 0;
-	res->status = admit(e, op);
+	res->status = admit(e, op, entry);
 	if (res->status != STATUS_OK)
 		return;
 	e->op_no = res->op;
@@ -202,8 +198,9 @@ void engine_execute(struct engine *e, const struct engine_op *op, struct engine_
 	e->op_cpu = op->cpu;
 	if (st->phase == PHASE_FRESH && op->code != OP_LOAD_STATE)
 		st->phase = PHASE_RUNNING;
-	res->status = op_table[op->code].fn(e, op, res);
-	vmap_end_of_op(e);
+	res->status = entry->fn(e, op, res);
+	if (st->map.vmap.lazy_pages)
+		vmap_end_of_op(e);
 }
 
 /* A snapshot and a fork are made by the host, from a machine whose TLBs hold

@@ -44,8 +44,9 @@ void port_load_cr3(struct engine *e, u32 cpu, u32 paddr);
  * everything, global entries included. Returns when all have done so. */
 void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages);
 
-/* The event buffer is full: take what is in it; e->nr_events is 0 on return. */
-void port_events(struct engine *e);
+/* The event buffer is full: take what is in it; e->nr_events is 0 on return. Cold: once
+ * in thousands of events, so who emits one keeps nothing ready for the call. */
+void port_events(struct engine *e) __attribute__((cold));
 
 /* A parked op ended. */
 void port_complete(struct engine *e, const struct engine_completion *c);
@@ -55,6 +56,7 @@ void port_complete(struct engine *e, const struct engine_completion *c);
 void port_yield(struct engine *e);
 
 /* A broken invariant. Never returns: the machine is lost. */
-_Noreturn void port_panic(struct engine *e, const char *file, u32 line, const char *what);
+_Noreturn void port_panic(struct engine *e, const char *file, u32 line, const char *what)
+    __attribute__((cold));
 
 #endif

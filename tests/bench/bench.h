@@ -1,5 +1,5 @@
 /*
- * bench.h - timing for the benches: alternate, repeat, take the median.
+ * bench.h - timing for the benches: alternate, repeat, take the median. Times in ns.
  */
 #ifndef TESTS_BENCH_H
 #define TESTS_BENCH_H
@@ -10,12 +10,24 @@
 
 enum { BENCH_ROUNDS = 7 };
 
-static inline double bench_now(void)
+static inline double bench_clock(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static inline double bench_now(void)
+{
+	return bench_clock(CLOCK_MONOTONIC);
+}
+
+/* Of one thread that computes and waits for nothing: what others do on the machine then
+ * costs it caches, but not its turn. */
+static inline double bench_cpu(void)
+{
+	return bench_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static inline int bench_compare(const void *a, const void *b)

@@ -77,11 +77,11 @@ static double hot(u32 gfp, u32 order, unsigned n)
 	double t[BENCH_ROUNDS];
 
 	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
-		double began = bench_now();
+		double began = bench_cpu();
 
 		for (unsigned i = 0; i < n; i++)
 			release(e, allocate(e, gfp, order), order);
-		t[r] = (bench_now() - began) / n;
+		t[r] = (bench_cpu() - began) / n;
 	}
 	return bench_median(t, BENCH_ROUNDS);
 }
@@ -96,7 +96,7 @@ static double hot_ops(u32 gfp, unsigned n)
 	double t[BENCH_ROUNDS];
 
 	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
-		double began = bench_now();
+		double began = bench_cpu();
 
 		for (unsigned i = 0; i < n; i++) {
 			e->nr_events = 0;
@@ -104,7 +104,7 @@ static double hot_ops(u32 gfp, unsigned n)
 			free.args[0] = res.values[0];
 			engine_execute(e, &free, &res);
 		}
-		t[r] = (bench_now() - began) / n;
+		t[r] = (bench_cpu() - began) / n;
 	}
 	return bench_median(t, BENCH_ROUNDS);
 }
@@ -122,11 +122,11 @@ static struct bulk bulk(u32 gfp, u32 order, unsigned blocks, bool shuffle)
 	uint32_t seed = 1;
 
 	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
-		double began = bench_now();
+		double began = bench_cpu();
 
 		for (unsigned i = 0; i < blocks; i++)
 			pfns[i] = allocate(e, gfp, order);
-		ta[r] = (bench_now() - began) / blocks;
+		ta[r] = (bench_cpu() - began) / blocks;
 		for (unsigned i = blocks - 1; shuffle && i > 0; i--) {
 			unsigned j = bench_random(&seed) % (i + 1);
 			pfn_t p = pfns[i];
@@ -134,10 +134,10 @@ static struct bulk bulk(u32 gfp, u32 order, unsigned blocks, bool shuffle)
 			pfns[i] = pfns[j];
 			pfns[j] = p;
 		}
-		began = bench_now();
+		began = bench_cpu();
 		for (unsigned i = 0; i < blocks; i++)
 			release(e, pfns[i], order);
-		tf[r] = (bench_now() - began) / blocks;
+		tf[r] = (bench_cpu() - began) / blocks;
 	}
 	return (struct bulk){bench_median(ta, BENCH_ROUNDS), bench_median(tf, BENCH_ROUNDS),
 			     blocks};
@@ -154,7 +154,7 @@ static double live_set(u32 gfp, unsigned live, unsigned n)
 	for (unsigned i = 0; i < live; i++)
 		pfns[i] = allocate(e, gfp, 0);
 	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
-		double began = bench_now();
+		double began = bench_cpu();
 
 		for (unsigned i = 0; i < n; i++) {
 			pfn_t *p = &pfns[bench_random(&seed) % live];
@@ -162,7 +162,7 @@ static double live_set(u32 gfp, unsigned live, unsigned n)
 			release(e, *p, 0);
 			*p = allocate(e, gfp, 0);
 		}
-		t[r] = (bench_now() - began) / n;
+		t[r] = (bench_cpu() - began) / n;
 	}
 	for (unsigned i = 0; i < live; i++)
 		release(e, pfns[i], 0);
@@ -174,7 +174,7 @@ static double pairs(struct engine_op map, u32 unmap_code, u32 unmap_value, bool 
 	double t[BENCH_ROUNDS];
 
 	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
-		double began = bench_now();
+		double began = bench_cpu();
 
 		for (unsigned i = 0; i < n; i++) {
 			u64 v = expect(map).values[unmap_value];
@@ -182,7 +182,7 @@ static double pairs(struct engine_op map, u32 unmap_code, u32 unmap_value, bool 
 			expect((struct engine_op){.code = unmap_code,
 						  .args = {by_pfn ? map.args[0] : v}});
 		}
-		t[r] = (bench_now() - began) / n;
+		t[r] = (bench_cpu() - began) / n;
 	}
 	return bench_median(t, BENCH_ROUNDS);
 }
@@ -199,14 +199,14 @@ static double user_faults(unsigned pages)
 						   .args = {0, (u64)pages * PAGE_SIZE,
 							    UPROT_READ | UPROT_WRITE, 0, 0, 0}})
 			     .values[0];
-		double began = bench_now();
+		double began = bench_cpu();
 
 		for (unsigned i = 0; i < pages; i++)
 			expect((struct engine_op){
 			    .code = OP_FAULT,
 			    .task = (u32)task,
 			    .args = {at + (u64)i * PAGE_SIZE, FAULT_WRITE | FAULT_USER}});
-		t[r] = (bench_now() - began) / pages;
+		t[r] = (bench_cpu() - began) / pages;
 		expect((struct engine_op){
 		    .code = OP_MUNMAP, .task = (u32)task, .args = {at, (u64)pages * PAGE_SIZE}});
 	}
@@ -220,14 +220,14 @@ static void start_cost(const char *name, const struct engine_config *config)
 	u64 resident = 0;
 
 	for (unsigned r = 0; r < BENCH_ROUNDS; r++) {
-		double began = bench_now();
+		double began = bench_cpu();
 		struct sim *s = sim_new(config, &(struct sim_hooks){0}, &why);
 
 		if (!s) {
 			fprintf(stderr, "%s\n", why.text);
 			exit(1);
 		}
-		t[r] = (bench_now() - began) / 1e6;
+		t[r] = (bench_cpu() - began) / 1e6;
 		resident = sim_resident_bytes(s);
 		sim_free(s);
 	}

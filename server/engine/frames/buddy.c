@@ -70,18 +70,6 @@ u32 buddy_count(const struct zone *z, u32 order, u32 type)
 	return z->free_list[order][type].nr + frontier;
 }
 
-bool buddy_has(const struct zone *z, u32 order, bool highatomic)
-{
-	for (u32 o = order; o <= MAX_ORDER; o++) {
-		const struct pfn_list *l = z->free_list[o];
-
-		if (l[MIGRATE_MOVABLE].nr || l[MIGRATE_UNMOVABLE].nr || l[MIGRATE_RECLAIMABLE].nr ||
-		    (highatomic && l[MIGRATE_HIGHATOMIC].nr))
-			return true;
-	}
-	return z->frontier.blocks != 0;
-}
-
 /* ---- taking ---- */
 
 /* Gives the upper halves back until the block has the wanted order. */

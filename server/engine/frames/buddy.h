@@ -33,7 +33,17 @@ void buddy_append(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type);
 
 /* Whether a zone has a free block of at least this order that a request may take:
  * of the three ordinary types, or HIGHATOMIC where it may use that. */
-bool buddy_has(const struct zone *z, u32 order, bool highatomic);
+static inline bool buddy_has(const struct zone *z, u32 order, bool highatomic)
+{
+	for (u32 o = order; o <= MAX_ORDER; o++) {
+		const struct pfn_list *l = z->free_list[o];
+
+		if (l[MIGRATE_MOVABLE].nr || l[MIGRATE_UNMOVABLE].nr || l[MIGRATE_RECLAIMABLE].nr ||
+		    (highatomic && l[MIGRATE_HIGHATOMIC].nr))
+			return true;
+	}
+	return z->frontier.blocks != 0;
+}
 
 /* Keeps the pageblock of a block just allocated for atomic requests, unless the
  * zone has enough of them. */

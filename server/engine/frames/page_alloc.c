@@ -283,37 +283,80 @@ static ALWAYS_INLINE bool make_request(const struct frames_state *f, u32 gfp, u3
 	return true;
 }
 
-pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
+static pfn_t find_block(struct engine *e, u32 gfp, u32 order)
 {
 	struct request r;
-	struct page *p;
 	pfn_t pfn = 0;
-	u32 zone = 0;
 
 	if (!make_request(&e->st->frames, gfp, order, &r))
 		return 0;
-	if (r.zones) {
-		zone = highest(r.zones);
-		pfn = try_zone(e, zone, &r);
-		if (!pfn) {
-			pfn = take_slowly(e, r);
-			zone = frame_zone(e, pfn);
-		}
-	}
-	if (!pfn) {
+	if (r.zones)
+		pfn = try_zone(e, highest(r.zones), &r);
+	if (!pfn && r.zones)
+		pfn = take_slowly(e, r);
+	if (!pfn)
 		tell_failure(e, gfp, order);
+	return pfn;
+}
+
+/* A block from the executing CPU's list, if that has one and the best zone may serve.
+ * 0: nothing was changed. */
+static ALWAYS_INLINE pfn_t take_listed(struct engine *e, u32 gfp, u32 order, u32 *ret_zone)
+{
+	struct request r;
+
+	if (order > PCP_MAX_ORDER || !make_request(&e->st->frames, gfp, order, &r) || !r.zones)
 		return 0;
-	}
-	p = &e->mem_map[pfn];
+	*ret_zone = highest(r.zones);
+
+	struct zone *z = zone_at(e, *ret_zone);
+	struct pcp *pcp = pcp_of(e, z);
+	struct pfn_list *list = &pcp->list[pcp_list_of(order, r.type)];
+
+	return list->first && may_serve(z, &r) ? pcp_pop(e, pcp, list, order) : 0;
+}
+
+static ALWAYS_INLINE void hand_out(struct engine *e, pfn_t pfn, u32 gfp, u32 order, u32 zone)
+{
+	struct page *p = &e->mem_map[pfn];
+
 	p->flags = page_head_flags(FRAME_ALLOCATED, order, 0);
 	p->next = p->prev = 0;
 	p->owner = e->op_owner;
 	p->op = e->op_no;
 	p->ref = 0;
 	event_alloc(e, pfn, order, gfp, zone, pageblock_type(e, zone, pfn));
+}
+
+static __attribute__((noinline)) pfn_t alloc_block(struct engine *e, u32 gfp, u32 order)
+{
+	pfn_t pfn = find_block(e, gfp, order);
+
+	if (!pfn)
+		return 0;
+	hand_out(e, pfn, gfp, order, frame_zone(e, pfn));
 	if (gfp & __GFP_ZERO)
 		clear_pages(e, pfn, pages_of_order(order));
 	return pfn;
+}
+
+/* Nearly all requests are small, and the executing CPU has what they ask for: that needs
+ * no other function, so that it pays for none. */
+static ALWAYS_INLINE pfn_t alloc_small(struct engine *e, u32 gfp, u32 order)
+{
+	u32 zone;
+	pfn_t pfn = gfp & __GFP_ZERO ? 0 : take_listed(e, gfp, order, &zone);
+
+	if (!pfn)
+		return alloc_block(e, gfp, order);
+	hand_out(e, pfn, gfp, order, zone);
+	return pfn;
+}
+
+/* Most are for one page: with an order that is known to be 0, half of it is constant. */
+pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
+{
+	return order ? alloc_small(e, gfp, order) : alloc_small(e, gfp, 0);
 }
 
 pfn_t page_alloc_user(struct engine *e, u32 gfp)
@@ -457,15 +500,9 @@ u32 page_free_check(struct engine *e, pfn_t pfn, u32 order)
 	return why_not_free(e, pfn, order);
 }
 
-void page_free(struct engine *e, pfn_t pfn, u32 order)
+static __attribute__((noinline)) void free_block(struct engine *e, pfn_t pfn, u32 order, u32 zone,
+						 u32 type)
 {
-	struct page *p = &e->mem_map[pfn];
-	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
-
-	/* Allocated, whatever for, and of this order. */
-	ENGINE_ASSERT(e, p->flags - page_head_flags(FRAME_PCP + 1, order, 0) <=
-			     PAGE_STATE_MASK - (FRAME_PCP + 1));
-	ENGINE_ASSERT(e, !p->ref);
 	event_free(e, pfn, order, zone, type);
 	if (e->st->frames.poison_free == TOGGLE_ON)
 		poison_pages(e, pfn, pages_of_order(order));
@@ -475,6 +512,24 @@ void page_free(struct engine *e, pfn_t pfn, u32 order)
 	}
 	buddy_free(e, zone, pfn, order, type, FREE_NATURAL);
 	zone_add_free(e, zone, (s32)pages_of_order(order));
+}
+
+void page_free(struct engine *e, pfn_t pfn, u32 order)
+{
+	struct page *p = &e->mem_map[pfn];
+	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
+
+	/* Allocated, whatever for, and of this order. */
+	ENGINE_ASSERT(e, p->flags - page_head_flags(FRAME_PCP + 1, order, 0) <=
+			     PAGE_STATE_MASK - (FRAME_PCP + 1));
+	ENGINE_ASSERT(e, !p->ref);
+	if (order || e->st->frames.poison_free == TOGGLE_ON) {
+		free_block(e, pfn, order, zone, type);
+		return;
+	}
+	/* A single page: the order is known, as in page_alloc(). */
+	event_free(e, pfn, 0, zone, type);
+	pcp_free(e, zone, pfn, 0, type);
 }
 
 /* ---- the engine's own frames ---- */

@@ -41,30 +41,41 @@ void pcp_refill(struct engine *e, u32 zone, u32 order, u32 type);
  * oldest go back to the buddy. */
 void pcp_shrink(struct engine *e, u32 zone, u32 list, u32 order);
 
+/* The executing CPU's lists. */
+static inline struct pcp *pcp_of(const struct engine *e, struct zone *z)
+{
+	return &z->pcp[e->op_cpu];
+}
+
+/* Takes the first block of a list that is not empty. */
+static inline pfn_t pcp_pop(struct engine *e, struct pcp *pcp, struct pfn_list *list, u32 order)
+{
+	/* Whoever allocates will not overflow soon. */
+	pcp->free_factor >>= 1;
+	pcp->count -= pages_of_order(order);
+	return list_pop_head(e->mem_map, list);
+}
+
 /* Takes a block, refilling the list from the buddy when it is empty. 0: none. */
 static inline pfn_t pcp_take(struct engine *e, u32 zone, u32 order, u32 type)
 {
-	struct pcp *pcp = &zone_at(e, zone)->pcp[e->op_cpu];
+	struct pcp *pcp = pcp_of(e, zone_at(e, zone));
 	struct pfn_list *list = &pcp->list[pcp_list_of(order, type)];
 
-	/* Whoever allocates will not overflow soon. */
-	pcp->free_factor >>= 1;
-	if (!list->first) {
+	if (!list->first)
 		pcp_refill(e, zone, order, type);
-		if (!list->first)
-			return 0;
-	}
-	pfn_t pfn = list_pop_head(e->mem_map, list);
-
-	pcp->count -= pages_of_order(order);
-	return pfn;
+	if (list->first)
+		return pcp_pop(e, pcp, list, order);
+	/* An attempt in vain counts as well. */
+	pcp->free_factor >>= 1;
+	return 0;
 }
 
 /* Gives a block back. */
 static inline void pcp_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type)
 {
 	struct zone *z = zone_at(e, zone);
-	struct pcp *pcp = &z->pcp[e->op_cpu];
+	struct pcp *pcp = pcp_of(e, z);
 	u32 list = pcp_list_of(order, type < NR_PCP_TYPES ? type : MIGRATE_MOVABLE);
 
 	e->mem_map[pfn].flags = page_head_flags(FRAME_PCP, order, type);

@@ -89,10 +89,8 @@ static void make_lazy(struct engine *e, struct area *a)
 
 void vmap_end_of_op(struct engine *e)
 {
-	u32 bits = 0;
+	u32 bits = 32 - (u32)__builtin_clz(e->st->layout.cpus); /* fls */
 
-	while (e->st->layout.cpus >> bits)
-		bits++;
 	if (vmap(e)->lazy_pages > bits * LAZY_PAGES_PER_BIT)
 		purge(e);
 }

@@ -22,7 +22,7 @@ struct vmap_state {
  * there, its range is flushed first, so that the access faults on every host. */
 void vmap_before_access(struct engine *e, u32 cpu, va_t va, u32 length);
 
-/* The written trigger of the lazy purge; called after every op. */
+/* The written trigger of the lazy purge; called after every op that leaves lazy pages. */
 void vmap_end_of_op(struct engine *e);
 
 #endif
