@@ -3,6 +3,7 @@
  * for counters and hashes, text for whole zones.
  */
 #include "player.h"
+#include "adopt.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -41,11 +42,6 @@ bool player_differs(struct player *p, const char *line, const char *format, ...)
 }
 
 /* ---- the machine's state ---- */
-
-struct state_row {
-	u64 zone, lists, pcp_lists, pageblocks; /* hashes */
-	u64 nr_free, boost, highatomic, diff, pcp, free_factor;
-};
 
 struct state_sink {
 	struct inspect_sink sink;
@@ -167,28 +163,6 @@ static bool cpu_agrees(struct player *p, const char *line, const json_t *zones, 
 	return true;
 }
 
-/* On a machine with several CPUs those that do not execute an op may add what they keep to
- * the zone's count at any time (the statistics' worker does that). When is not told: it is
- * seen from the count. What the CPUs keep of which nothing is recorded is known as a sum
- * only. */
-static void adopt_fold(struct player *p, struct state_row *got, const struct state_row *want)
-{
-	struct zone *z = &p->b->e->st->frames.zone[got->zone];
-	u32 cpus = p->b->e->st->layout.cpus, cpu = p->b->cpu ? 0 : 1;
-	s64 added = (s64)(want->nr_free - got->nr_free);
-	s64 most = (s64)z->stat_threshold * cpus;
-
-	if (!added || cpus == 1 || (cpus == 2 && z->pcp[cpu].free_diff != added) || added > most ||
-	    added < -most)
-		return;
-	z->free += (s32)added;
-	z->pcp[cpu].free_diff -= (s32)added;
-	zone_check_marks(p->b->e, (u32)got->zone);
-	got->nr_free = want->nr_free;
-	got->diff = (u64)(s64)z->pcp[0].free_diff;
-	p->folds++;
-}
-
 bool player_zones_agree(struct player *p, const char *line, const json_t *recorded,
 			bool counters_only)
 {
@@ -207,6 +181,8 @@ bool player_zones_agree(struct player *p, const char *line, const json_t *record
 
 		if (cpus == 1)
 			adopt_fold(p, got, &want);
+		if (got->pageblocks != want.pageblocks)
+			adopt_type(p, got, &want);
 		if (!row_agrees(p, line, 0, got, &want))
 			return false;
 	}

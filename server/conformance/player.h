@@ -10,7 +10,7 @@
 struct player {
 	struct box *b;
 	struct conformance_report *r;
-	u32 folds; /* of other CPUs' differences, adopted from the recorded counts */
+	u32 folds, types; /* adopted, see adopt.h */
 };
 
 /* Fields of a recorded line. What is not there is 0. */

@@ -165,7 +165,7 @@ static u32 play_file(const char *path, u32 cpu, struct conformance_report *r)
 
 	folder_of(path, folder, sizeof folder);
 	if (s && lines) {
-		s->p = (struct player){box_new_from(folder, r), r, 0};
+		s->p = (struct player){box_new_from(folder, r), r, 0, 0};
 		s->words.send = box_load;
 		s->words.user = s->p.b;
 		s->exhaustion = exhaustion_new(&s->p);
@@ -175,6 +175,10 @@ static u32 play_file(const char *path, u32 cpu, struct conformance_report *r)
 		play_lines(s, lines);
 		if (s->p.folds)
 			note(r, "other CPUs folded their differences %u times", s->p.folds);
+		if (s->p.types)
+			note(r,
+			     "%u pageblocks were retyped or not by frames of which nothing is told",
+			     s->p.types);
 		cpus = s->names_cpus ? 1 : s->p.b->e->st->layout.cpus;
 	}
 	if (!lines || lines_broken(lines))
