@@ -194,19 +194,22 @@ void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
 	cpu_call(really_flushed(cpus), flush, va, nr_pages);
 }
 
-/* A fetch is made as a read, since what it fetches must not run, and no-execute is
- * looked up in the tables that the CPU walked. With NX on, the CPU tells fetches
- * from reads in its error codes. */
-static bool fetch_forbidden(struct engine *e, struct port_access *a)
+/* A fetch is made as a read, since what it fetches must not run. So no-execute is looked up
+ * before, in the tables that the CPU would walk: the CPU refuses such a fetch without
+ * setting accessed bits, which a read would set. With NX on, it tells fetches from reads in
+ * its error codes. */
+static bool fetch_forbidden(struct engine *e, const struct port_access *a)
 {
 	struct pgtable_step step[3];
 	u32 n = pgtable_walk(e, read_cr3() >> PAGE_SHIFT, a->va, step);
+	bool no_execute = false;
 
 	for (u32 i = 0; i < n; i++) {
-		if (step[i].entry & PTE_NX)
-			return true;
+		if (!(step[i].entry & PTE_PRESENT))
+			return false;
+		no_execute = no_execute || step[i].entry & PTE_NX;
 	}
-	return false;
+	return no_execute;
 }
 
 static bool is_ram(paddr_t paddr)
@@ -240,11 +243,14 @@ static bool reaches_no_ram(struct engine *e, const struct port_access *a)
 
 bool port_access(struct engine *e, u32 cpu, struct port_access *a)
 {
-	bool write = a->mode == ACCESS_WRITE, nx = e->st->layout.pae;
+	bool write = a->mode == ACCESS_WRITE;
+	bool fetch = a->mode == ACCESS_EXECUTE && e->st->layout.pae; /* without PAE it is a read */
 	u8 *user_data = pointer(cpu, HOST_USER_DATA_VA);
 	struct fault f;
 
-	if (!a->user && reaches_no_ram(e, a)) {
+	if (fetch && fetch_forbidden(e, a)) {
+		f = (struct fault){true, FAULT_PROTECTION | (a->user ? FAULT_USER : 0), a->va};
+	} else if (!a->user && reaches_no_ram(e, a)) {
 		f = (struct fault){false, 0, 0};
 		if (!write)
 			__builtin_memset(a->bytes, 0xff, a->length);
@@ -259,13 +265,8 @@ bool port_access(struct engine *e, u32 cpu, struct port_access *a)
 		f = write ? trap_copy(pointer(cpu, a->va), a->bytes, a->length)
 			  : trap_copy(a->bytes, pointer(cpu, a->va), a->length);
 	}
-	if (a->mode == ACCESS_EXECUTE && nx) {
-		if (!f.taken && fetch_forbidden(e, a))
-			f = (struct fault){true, FAULT_PROTECTION | (a->user ? FAULT_USER : 0),
-					   a->va};
-		if (f.taken)
-			f.error_code |= FAULT_FETCH;
-	}
+	if (fetch && f.taken)
+		f.error_code |= FAULT_FETCH;
 	a->ret_error_code = f.error_code;
 	a->ret_fault_va = f.va;
 	return !f.taken;
