@@ -7,9 +7,13 @@
 
 #include "contract_tables.h"
 #include "frames/page_alloc.h"
+#include "map/areas.h"
 #include "state.h"
+#include "user/vma.h"
 
 #define MIB(n) ((u64)(n) << 20)
+
+enum { LEAST_EARLY = 100 };
 
 /* ---- what earlier results named ---- */
 
@@ -18,6 +22,7 @@ static const struct {
 	u32 code, made_by;
 	bool undoes;
 } partners[] = {
+    {OP_MEMBLOCK_FREE, OP_MEMBLOCK_RESERVE, false},
     {OP_FREE_PAGES, OP_ALLOC_PAGES, true},
     {OP_KMAP, OP_ALLOC_PAGES, false},
     {OP_KMAP_LOCAL, OP_ALLOC_PAGES, false},
@@ -134,6 +139,8 @@ static enum kind kind_of(const struct contract_field *f)
 		return PFN;
 	if (strcmp(f->unit, "va") == 0)
 		return VA;
+	if (strcmp(f->unit, "paddr") == 0)
+		return PADDR;
 	for (u32 i = 0; i < sizeof by_name / sizeof by_name[0]; i++)
 		if (strcmp(f->name, by_name[i].name) == 0)
 			return by_name[i].kind;
@@ -252,7 +259,7 @@ static u32 weight_of(const struct contract_op *op, u32 phase)
 	} phases[] = {{NULL, 0}, {growing, 12}, {kmapping, 5}, {user, 9}};
 	u32 weight = 4;
 
-	/* A fresh machine's only; a random state is refused, once is enough. */
+	/* A random state is refused, once is enough. */
 	if (op->code == OP_LOAD_STATE || op->code == OP_SNAPSHOT || op->code == OP_FORK)
 		return 1;
 	if (op->code == OP_TASK_EXIT)
@@ -273,7 +280,7 @@ static u32 random_code(struct stream *s)
 		s->phase = (u32)random_below(&s->random, 4);
 		s->left_in_phase = 50 + (u32)random_below(&s->random, 400);
 	}
-	/* Before Boot memblock's ops, and then rarely. */
+	/* Before Boot memblock's ops, and then rarely. Boot ends what they need. */
 	for (u32 pass = 0; pass < 2; pass++) {
 		pick = pass ? (u32)random_below(&s->random, total) : 0;
 		for (u32 code = 1; code < OP_CODE_END; code++) {
@@ -283,7 +290,11 @@ static u32 random_code(struct stream *s)
 				continue;
 			weight = weight_of(&contract_ops[code], s->phase);
 			if (s->early != (code <= OP_BOOT))
-				weight = code == OP_BOOT || weight == 1 ? 0 : weight / 4;
+				weight = weight == 1 ? 0 : weight / 4;
+			else if (s->early)
+				weight *= 4;
+			if (code == OP_BOOT && s->nr_early < LEAST_EARLY)
+				weight = 0;
 			if (!pass)
 				total += weight;
 			else if (pick < weight)
@@ -342,12 +353,68 @@ static void make_mappable(struct stream *s, struct engine_op *op)
 		op->args[3] |= UMAP_ANONYMOUS;
 }
 
+/* One of the first few VMAs of a task. NULL: it has none. */
+static const struct area *random_vma(struct stream *s, struct engine *e, const struct task *t)
+{
+	struct area_map *vmas = &task_mm(e, t)->vmas;
+	const struct area *vma = area_find_next(e, vmas, 0), *next;
+
+	for (u64 skip = random_below(&s->random, 6); vma && skip; skip--) {
+		next = area_find_next(e, vmas, vma->end);
+		vma = next ? next : vma;
+	}
+	return vma;
+}
+
+/* An address space is large: mostly, what a task touches is in one of its VMAs, and what
+ * the CPU would report is what it reports of a user's access. */
+static void aim_at_a_vma(struct stream *s, struct engine *e, struct engine_op *op)
+{
+	bool is_range = op->code == OP_MUNMAP || op->code == OP_MPROTECT;
+	const struct area *vma;
+	struct task *t;
+	u64 pages;
+
+	if ((op->code != OP_FAULT && op->code != OP_ACCESS && op->code != OP_PIN_USER_PAGE &&
+	     !is_range) ||
+	    s->early || op->cpu >= s->cpus || random_below(&s->random, 4) == 0)
+		return;
+	if (!op->task)
+		op->task = e->st->user.cpu[op->cpu].current;
+	t = op->task ? task_find(e, op->task) : NULL;
+	vma = t ? random_vma(s, e, t) : NULL;
+	if (!vma)
+		return;
+	pages = (vma->end - vma->start) >> PAGE_SHIFT;
+	op->args[0] =
+	    vma->start + (random_below(&s->random, pages < 16 ? pages : 16) << PAGE_SHIFT);
+	if (is_range)
+		op->args[1] = (1 + random_below(&s->random, pages < 16 ? pages : 16)) << PAGE_SHIFT;
+	if (op->code == OP_FAULT)
+		op->args[1] = FAULT_USER | (random_below(&s->random, 2) ? FAULT_WRITE : 0);
+	if (op->code == OP_ACCESS) {
+		op->args[0] += random_below(&s->random, PAGE_SIZE);
+		op->args[3] = PRIVILEGE_USER;
+	}
+}
+
+/* Limits at random leave nothing between them: mostly, a range that could be found. */
+static void make_findable(struct stream *s, struct engine_op *op)
+{
+	if (op->code != OP_MEMBLOCK_ALLOC || random_below(&s->random, 4) == 0)
+		return;
+	op->args[1] = 1u << random_below(&s->random, 16);
+	op->args[2] = random_below(&s->random, MIB(16));
+	op->args[3] = 0;
+}
+
 struct engine_op stream_next(struct stream *s, struct engine *e, u8 *data)
 {
 	struct engine_op op = {.data = data};
 	const struct contract_op *c;
 
 	s->early = e->st->phase == PHASE_EARLY;
+	s->nr_early += s->early;
 	op.code = random_code(s);
 	c = &contract_ops[op.code];
 	op.cpu =
@@ -361,6 +428,8 @@ struct engine_op stream_next(struct stream *s, struct engine *e, u8 *data)
 		op.data_len = random_data(s, op.code, c->args.data, data);
 	take_off_the_top(s, e, &op);
 	make_mappable(s, &op);
+	aim_at_a_vma(s, e, &op);
+	make_findable(s, &op);
 	return op;
 }
 
@@ -382,9 +451,11 @@ void stream_learn(struct stream *s, const struct engine_op *op, const struct eng
 			pool_put(&s->pool[kind], res->values[i],
 				 op->code == OP_ALLOC_PAGES ? (u32)op->args[1] : 0, op->code);
 	}
-	/* What Kunmap wants is what Kmap was given. */
+	/* What Kunmap wants is what Kmap was given, and so with memblock's ranges. */
 	if (op->code == OP_KMAP)
 		pool_put(&s->pool[PFN], op->args[0], 0, op->code);
+	if (op->code == OP_MEMBLOCK_RESERVE)
+		pool_put(&s->pool[PADDR], op->args[0], 0, op->code);
 	if (partner_undoes(op->code))
 		pool_undo(&s->pool[kind_of(&c->args.ints[0])], op->args[0],
 			  partners[partner].made_by);

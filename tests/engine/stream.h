@@ -12,7 +12,7 @@
 #include "engine.h"
 #include "engine/random.h"
 
-enum kind { PFN, VA, TASK, FILE_NUMBER, HANDLE, PARKED, NR_KINDS };
+enum kind { PFN, VA, PADDR, TASK, FILE_NUMBER, HANDLE, PARKED, NR_KINDS };
 
 struct thing {
 	u64 value;
@@ -33,7 +33,8 @@ struct stream {
 	u32 phase; /* which ops are frequent now */
 	u32 left_in_phase;
 	u32 last_order;
-	bool early; /* before Boot: ranges are small, or it would never succeed */
+	bool early;   /* before Boot: ranges are small, or it would never succeed */
+	u32 nr_early; /* ops that came early */
 };
 
 /* The next op, for the machine as it is now. `data`: ENGINE_MAX_DATA bytes for its payload. */
