@@ -147,13 +147,26 @@ static void send_result(const struct engine_result *res)
 	link_write(result_data, wire_pad(res->data_len));
 }
 
-static void execute(const struct engine_op *op)
+static u64 read_tsc(void)
+{
+	u64 ticks;
+
+	__asm__ volatile("rdtsc" : "=A"(ticks) : : "memory");
+	return ticks;
+}
+
+static void execute(const struct engine_op *op, bool is_measured)
 {
 	struct engine_result res = {.data = result_data};
+	u64 start, ticks;
 
 	fault_inject(op);
+	start = is_measured ? read_tsc() : 0;
 	engine_execute(&engine, op, &res);
+	ticks = is_measured ? read_tsc() - start : 0;
 	port_send_events(&engine);
+	if (is_measured)
+		send_frame(WIRE_COST, 0, &ticks, sizeof ticks);
 	send_result(&res);
 }
 
@@ -167,13 +180,14 @@ static void echo(u32 frame_length)
 }
 
 /* Frames up to the next op for the engine. */
-static struct engine_op next_op(void)
+static struct engine_op next_op(bool *ret_is_measured)
 {
 	struct wire_header h;
 
 	for (;;) {
 		read_header(&h);
-		if (h.type == WIRE_OP)
+		*ret_is_measured = h.type == WIRE_MEASURE;
+		if (h.type == WIRE_OP || h.type == WIRE_MEASURE)
 			return read_op(h.length);
 		if (h.type == WIRE_END) {
 			link_flush();
@@ -190,16 +204,16 @@ static struct engine_op next_op(void)
 void serve(void)
 {
 	static struct engine_op op;
-	static bool op_waits;
+	static bool op_waits, is_measured;
 
 	for (;;) {
 		if (!op_waits)
-			op = next_op();
+			op = next_op(&is_measured);
 		op_waits = op.cpu != cpu_this() && op.cpu < cpu_count();
 		if (op_waits)
 			cpu_give_turn(op.cpu);
 		else
-			execute(&op);
+			execute(&op, is_measured);
 	}
 }
 

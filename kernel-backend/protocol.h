@@ -33,8 +33,11 @@ enum wire_type {
 			long op is still at work */
 	WIRE_COMPLETION,
 	WIRE_PANIC,
-	WIRE_END,  /* daemon: power off */
-	WIRE_ECHO, /* daemon: as OP, answered by a RESULT without executing anything */
+	WIRE_END,     /* daemon: power off */
+	WIRE_ECHO,    /* daemon: as OP, answered by a RESULT without executing anything */
+	WIRE_MEASURE, /* bench: as OP, with a WIRE_COST before its RESULT */
+	WIRE_COST,    /* a u64: by how much the TSC went on while the engine executed the op.
+			 Under QEMU's -icount shift=0 it counts instructions */
 };
 
 struct wire_header {

@@ -22,7 +22,7 @@ static bool fail(struct guest *g, const char *what)
 	return false;
 }
 
-static void run_qemu(const char *kernel, u64 ram_bytes, u32 cpus, int link, int ram)
+static void run_qemu(const char *kernel, u64 ram_bytes, u32 cpus, int link, int ram, bool counting)
 {
 	char object[200], memory[40], smp[16];
 
@@ -43,7 +43,8 @@ static void run_qemu(const char *kernel, u64 ram_bytes, u32 cpus, int link, int 
 	       object, "-nodefaults", "-display", "none", "-no-reboot", "-global",
 	       "virtio-mmio.force-legacy=false", "-chardev", "socket,id=c0,fd=3", "-device",
 	       "virtio-serial-device,max_ports=2", "-device", "virtserialport,chardev=c0,nr=1",
-	       "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel, (char *)NULL);
+	       "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel,
+	       counting ? "-icount" : (char *)NULL, "shift=0,sleep=off", (char *)NULL);
 	perror("qemu-system-x86_64 (Debian package qemu-system-x86)");
 	_exit(127);
 }
@@ -147,6 +148,8 @@ static u8 *receive(struct guest *g, u16 type, struct wire_header *h)
 				memcpy(&g->completions[g->nr_completions], body,
 				       sizeof g->completions[0]);
 			g->nr_completions++;
+		} else if (h->type == WIRE_COST) {
+			memcpy(&g->cost, body, sizeof g->cost);
 		} else if (h->type == WIRE_PANIC) {
 			snprintf(g->error, sizeof g->error, "guest panic: %.*s", (int)h->count,
 				 (char *)body);
@@ -157,8 +160,8 @@ static u8 *receive(struct guest *g, u16 type, struct wire_header *h)
 	}
 }
 
-bool guest_start(struct guest *g, const char *kernel, const struct engine_config *config,
-		 u64 ram_bytes)
+static bool start(struct guest *g, const char *kernel, const struct engine_config *config,
+		  u64 ram_bytes, bool counting)
 {
 	int pair[2];
 	struct wire_header h;
@@ -174,7 +177,8 @@ bool guest_start(struct guest *g, const char *kernel, const struct engine_config
 		return fail(g, "mmap");
 	g->pid = fork();
 	if (g->pid == 0)
-		run_qemu(kernel, ram_bytes, config->cpus ? config->cpus : 1, pair[1], g->ram_fd);
+		run_qemu(kernel, ram_bytes, config->cpus ? config->cpus : 1, pair[1], g->ram_fd,
+			 counting);
 	close(pair[1]);
 	g->link = pair[0];
 
@@ -203,6 +207,18 @@ bool guest_start(struct guest *g, const char *kernel, const struct engine_config
 
 	g->engine.bias = (uintptr_t)g->ram - page_offset;
 	return engine_attach(&g->engine, config);
+}
+
+bool guest_start(struct guest *g, const char *kernel, const struct engine_config *config,
+		 u64 ram_bytes)
+{
+	return start(g, kernel, config, ram_bytes, false);
+}
+
+bool guest_start_counting(struct guest *g, const char *kernel, const struct engine_config *config,
+			  u64 ram_bytes)
+{
+	return start(g, kernel, config, ram_bytes, true);
 }
 
 bool guest_send(struct guest *g, u16 type, const struct engine_op *op)

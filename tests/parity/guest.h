@@ -21,6 +21,7 @@ struct guest {
 	u32 nr_events, room;
 	struct engine_completion completions[64]; /* of the last op; more are counted */
 	u32 nr_completions;
+	u64 cost;     /* of the last WIRE_MEASURE, in ticks of the guest's TSC */
 	bool is_slow; /* we read late, and little at a time */
 	char error[ENGINE_ERROR_LENGTH];
 	u8 out[1 << 18], in[1 << 18]; /* not sent; received and not looked at */
@@ -30,9 +31,13 @@ struct guest {
 /* Starts QEMU on `kernel` and makes the machine. False with g->error. */
 bool guest_start(struct guest *g, const char *kernel, const struct engine_config *config,
 		 u64 ram_bytes);
+/* The same with a clock that goes on by one for each instruction of the guest. */
+bool guest_start_counting(struct guest *g, const char *kernel, const struct engine_config *config,
+			  u64 ram_bytes);
 /* One op; g->events holds what it emitted. False when the guest ended instead. */
 bool guest_execute(struct guest *g, const struct engine_op *op, struct engine_result *res);
-/* Sends an op, as it is or to be echoed, at the latest when a result is asked for. */
+/* Sends an op (WIRE_OP, WIRE_ECHO or WIRE_MEASURE), at the latest when a result is asked
+ * for. */
 bool guest_send(struct guest *g, u16 type, const struct engine_op *op);
 /* The next result. False when the guest ended instead. */
 bool guest_receive(struct guest *g, struct engine_result *res);

@@ -86,6 +86,8 @@ static const struct setup setups[] = {
      FRESH},
     {{.preset = PRESET_CLASSIC, .ram = MIB(16384), .page_offset = 0x40000000, .flags = CONFIG_PAE},
      FRESH},
+    {{.preset = PRESET_CLASSIC, .ram = MIB(1024), .cpus = 2}, FILLED},
+    {{.preset = PRESET_LINUX_6_1, .ram = MIB(4096), .cpus = 4, .flags = CONFIG_PAE}, LOADED},
 };
 enum { NR_SETUPS = sizeof setups / sizeof setups[0] };
 
