@@ -582,7 +582,11 @@ def write_protobuf(c, ops, out):
     for i, f in enumerate(c.files):
         bare = descriptor_pb2.FileDescriptorProto()
         bare.CopyFrom(f)
+        # Of the source, the comments: what reflection's clients show as documentation.
         bare.ClearField("source_code_info")
+        bare.source_code_info.location.extend(
+            loc for loc in f.source_code_info.location
+            if loc.leading_comments and f.package == "zoned.v1")
         blob = bare.SerializeToString()
         t.append(f"static const unsigned char file_{i}[] = {{")
         for at in range(0, len(blob), 24):
