@@ -13,7 +13,7 @@ build_packages=(gcc make cmake ninja-build pkg-config libc6-dev python3 python3-
 	libuv1-dev libnghttp2-dev libsqlite3-dev libjansson-dev liblua5.4-dev libedit-dev zlib1g-dev
 	libcmocka-dev)
 run_packages=(sqlite3)
-test_packages=(clang clang-format clang-tidy libclang-rt-14-dev qemu-system-x86 sqlite3
+test_packages=(clang clang-format clang-tidy libclang-rt-14-dev qemu-system-x86 gdb sqlite3
 	python3-grpcio python3-grpc-tools git)
 bench_packages=(g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client)
 

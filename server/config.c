@@ -63,6 +63,13 @@ static const struct word words[] = {
      {0},
      "FILE",
      "what machines of --backend kernel boot; default zoned-kernel.elf beside the daemon"},
+    {"guest-gdb",
+     TEXT,
+     AT(guest_gdb),
+     {0},
+     "DIR",
+     "guests have a gdb stub: start gdb with -x DIR/guest-N.gdb, N counting from 1. Guests\n"
+     "may then be silent for as long as they like"},
     {"guest-timeout-ms",
      NUMBER,
      AT(guest_timeout_ms),

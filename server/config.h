@@ -28,6 +28,7 @@ struct config {
 	char *history;
 	char *token_file;
 	char *kernel_image; /* NULL: beside the daemon */
+	char *guest_gdb;    /* folder; NULL: guests have no gdb stub */
 	bool no_auth;
 	bool sync_full;
 	bool log_json;

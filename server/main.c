@@ -121,6 +121,7 @@ static int open_turn(struct daemon *d)
 	    .loop = &d->loop,
 	    .image = d->config.kernel_image,
 	    .silent_ms = (unsigned)d->config.guest_timeout_ms,
+	    .gdb = d->config.guest_gdb,
 	};
 	struct turn_options options = {
 	    .loop = &d->loop,

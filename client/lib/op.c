@@ -112,7 +112,7 @@ static ProtobufCMessage *steal_result(Zoned__V1__StatusResponse *status, uint32_
 static int ask_status(struct zoned *z, const struct op_name *name, uint32_t code, uint64_t deadline,
 		      bool *ret_taken, ProtobufCMessage **ret_result)
 {
-	Zoned__V1__StatusResponse *status;
+	Zoned__V1__StatusResponse *status = NULL;
 	struct zoned_stream *call;
 	int rc = status_begin(z, name, clock_left_ms(deadline), &call);
 

@@ -179,6 +179,7 @@ int inspect_ask(struct ctl *ctl, const struct contract_inspection *i, ProtobufCM
 		Zoned__V1__InspectResponse **ret_response);
 
 int machine_command(struct ctl *ctl, int argc, char **argv);
+int kernel_command(struct ctl *ctl, int argc, char **argv);
 int sql_command(struct ctl *ctl, int argc, char **argv);
 int tail_command(struct ctl *ctl, int argc, char **argv);
 int pipe_command(struct ctl *ctl, int argc, char **argv);

@@ -87,6 +87,9 @@ void backend_kernel_configure(const struct backend_kernel_options *options)
 		settings.boot_ms = BOOT_MS;
 	if (!settings.silent_ms)
 		settings.silent_ms = SILENT_MS;
+	/* A guest that gdb has stopped does not hang. */
+	if (settings.gdb)
+		settings.boot_ms = settings.silent_ms = 0;
 }
 
 static struct kernel_backend *self(const struct backend *b)
@@ -177,15 +180,37 @@ static bool find_image(char *ret, size_t size, struct engine_error *why)
 	return false;
 }
 
+/* The next guest's gdb socket, and the commands for gdb beside it. */
+static bool offer_gdb(const char *image, char *ret_socket, size_t size, struct engine_error *why)
+{
+	static unsigned nr_guests;
+	char path[1200];
+	FILE *commands;
+
+	nr_guests++;
+	snprintf(ret_socket, size, "%s/guest-%u.sock", settings.gdb, nr_guests);
+	snprintf(path, sizeof path, "%s/guest-%u.gdb", settings.gdb, nr_guests);
+	commands = fopen(path, "we");
+	if (commands) {
+		fprintf(commands, "file \"%s\"\ntarget remote %s\n", image, ret_socket);
+		if (fclose(commands) == 0)
+			return true;
+	}
+	snprintf(why->text, sizeof why->text, "%.150s cannot be written", path);
+	return false;
+}
+
 static void on_input(void *user);
 static void on_ended(void *user);
 
 static bool start(struct kernel_backend *k, struct engine_error *why)
 {
 	struct qemu_hooks hooks = {.user = k, .input = on_input, .ended = on_ended};
-	char image[1200];
+	char image[1200], gdb[1200];
 
 	if (!find_image(image, sizeof image, why))
+		return false;
+	if (settings.gdb && !offer_gdb(image, gdb, sizeof gdb, why))
 		return false;
 	if (k->attach) {
 		k->firmware = malloc(FIRMWARE_BYTES);
@@ -194,8 +219,9 @@ static bool start(struct kernel_backend *k, struct engine_error *why)
 			return false;
 		}
 	}
-	k->qemu = qemu_start(settings.loop, image, k->ram_file, k->ram_bytes,
-			     k->config.cpus ? k->config.cpus : 1, &hooks, why);
+	k->qemu =
+	    qemu_start(settings.loop, image, k->ram_file, k->ram_bytes,
+		       k->config.cpus ? k->config.cpus : 1, settings.gdb ? gdb : NULL, &hooks, why);
 	if (!k->qemu)
 		return false;
 	k->state = STARTING;

@@ -13,6 +13,9 @@ struct backend_kernel_options {
 	const char *image;  /* the kernel; NULL: beside the daemon, or in its build folder */
 	unsigned boot_ms;   /* a guest that is not up by then is lost; 0: 30000 */
 	unsigned silent_ms; /* one that owes an answer and sends nothing; 0: 20000 */
+	/* Folder for the guests' gdb stubs: a socket guest-N.sock for each, and a file
+	 * guest-N.gdb of commands that connect to it. There are no deadlines then. NULL: none. */
+	const char *gdb;
 };
 
 /* Without a call there is no kernel back end: create() says so. */

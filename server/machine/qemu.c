@@ -375,9 +375,13 @@ static int spawn(struct qemu *q, uv_loop_t *loop, char **args, int ram_file)
 }
 
 struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 ram_bytes, u32 cpus,
-			const struct qemu_hooks *hooks, struct engine_error *why)
+			const char *gdb_socket, const struct qemu_hooks *hooks,
+			struct engine_error *why)
 {
-	char wrapper[512], program[512], object[128], memory[32], smp[16];
+	/* gdb knows how wide registers are from the QEMU that it talks to: the same machine,
+	 * by the same package, with nothing but 32 bits. */
+	const char *name = gdb_socket ? "qemu-system-i386" : "qemu-system-x86_64";
+	char wrapper[512], program[512], object[128], memory[32], smp[16], gdb[1300];
 	char *args[] = {wrapper,
 			"--pdeathsig",
 			"KILL",
@@ -411,17 +415,21 @@ struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 r
 			"isa-debug-exit,iobase=0xf4,iosize=4",
 			"-kernel",
 			(char *)(uintptr_t)kernel,
+			gdb_socket ? "-gdb" : NULL,
+			gdb,
 			NULL};
 	struct qemu *q;
 	int error;
 
-	if (!find_program("qemu-system-x86_64", program, sizeof program) ||
+	if (!find_program(name, program, sizeof program) ||
 	    !find_program("setpriv", wrapper, sizeof wrapper)) {
 		snprintf(why->text, sizeof why->text,
-			 "the kernel back end needs qemu-system-x86_64 and setpriv (Debian "
-			 "packages qemu-system-x86 and util-linux)");
+			 "the kernel back end needs %s and setpriv (Debian packages "
+			 "qemu-system-x86 and util-linux)",
+			 name);
 		return NULL;
 	}
+	snprintf(gdb, sizeof gdb, "unix:path=%s,server=on,wait=off", gdb_socket ? gdb_socket : "");
 	snprintf(smp, sizeof smp, "%u", cpus);
 	snprintf(memory, sizeof memory, "%lluM", (unsigned long long)ram_bytes >> 20);
 	snprintf(object, sizeof object,

@@ -22,9 +22,11 @@ struct qemu_hooks {
 };
 
 /* Starts QEMU on `kernel`, with the sparse file `ram_file` (ram_bytes long, a multiple of
- * 1 MiB) as its RAM and so many CPUs. NULL with `why`. */
+ * 1 MiB) as its RAM and so many CPUs. gdb_socket: where its gdb stub listens; NULL: it has
+ * none. NULL with `why`. */
 struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 ram_bytes, u32 cpus,
-			const struct qemu_hooks *hooks, struct engine_error *why);
+			const char *gdb_socket, const struct qemu_hooks *hooks,
+			struct engine_error *why);
 /* Lets go of it; hooks are not called any more. `politely`: what was written is sent, and
  * it is killed only if it has not ended a second later. NULL is fine. */
 void qemu_stop(struct qemu *q, bool politely);
