@@ -75,8 +75,14 @@ struct fault trap_copy_user(u32 to, u32 from, u32 bytes);
 /* link.c: the virtio port as a byte stream. */
 void link_init(void);
 void link_use(volatile u32 *registers); /* the same device through another mapping */
+/* Reading waits for what has not come, after sending what has been written. */
 void link_read(void *to, u32 bytes);
+/* The same in place, until anything is read again; what came in pieces is put together in
+ * `spare`. At most a page, and not 0. */
+const void *link_take(void *spare, u32 bytes);
 void link_write(const void *from, u32 bytes);
+/* Room for so many bytes, a page at most, to be filled before anything else is written. */
+void *link_room(u32 bytes);
 void link_flush(void);
 void link_interrupted(void);
 

@@ -238,6 +238,17 @@ void link_flush(void)
 	reclaim();
 }
 
+void *link_room(u32 bytes)
+{
+	void *room;
+
+	if (TX_BYTES - tx_length < bytes)
+		link_flush();
+	room = tx_buffers[tx_current] + tx_length;
+	tx_length += bytes;
+	return room;
+}
+
 void link_write(const void *from, u32 bytes)
 {
 	const u8 *f = from;
@@ -245,8 +256,7 @@ void link_write(const void *from, u32 bytes)
 	while (bytes) {
 		u32 room = TX_BYTES - tx_length, n = bytes < room ? bytes : room;
 
-		__builtin_memcpy(tx_buffers[tx_current] + tx_length, f, n);
-		tx_length += n;
+		__builtin_memcpy(link_room(n), f, n);
 		f += n;
 		bytes -= n;
 		if (tx_length == TX_BYTES)
@@ -276,21 +286,42 @@ static void next_input(void)
 	rx.seen++;
 }
 
+/* Up to so many bytes of what has come, in place; their number. */
+static u32 next_bytes(u32 most, const u8 **ret_bytes)
+{
+	u32 n;
+
+	if (!rx_left)
+		next_input();
+	n = most < rx_left ? most : rx_left;
+	*ret_bytes = rx_buffers[rx_current] + rx_at;
+	rx_at += n;
+	rx_left -= n;
+	return n;
+}
+
 void link_read(void *to, u32 bytes)
 {
+	const u8 *from;
 	u8 *t = to;
 
 	while (bytes) {
-		if (!rx_left) {
-			next_input();
-			continue;
-		}
-		u32 n = bytes < rx_left ? bytes : rx_left;
+		u32 n = next_bytes(bytes, &from);
 
-		__builtin_memcpy(t, rx_buffers[rx_current] + rx_at, n);
-		rx_at += n;
-		rx_left -= n;
+		__builtin_memcpy(t, from, n);
 		t += n;
 		bytes -= n;
 	}
+}
+
+const void *link_take(void *spare, u32 bytes)
+{
+	const u8 *from;
+	u32 n = next_bytes(bytes, &from);
+
+	if (n == bytes)
+		return from;
+	__builtin_memcpy(spare, from, n);
+	link_read((u8 *)spare + n, bytes - n);
+	return spare;
 }

@@ -32,11 +32,15 @@ static void say_hello(void)
 	send_frame(WIRE_HELLO, 0, &hello, sizeof hello);
 }
 
-static void read_header(struct wire_header *h)
+/* Until anything else is read. */
+static const struct wire_header *read_header(void)
 {
-	link_read(h, sizeof *h);
+	static struct wire_header spare;
+	const struct wire_header *h = link_take(&spare, sizeof spare);
+
 	if (h->magic != WIRE_MAGIC)
 		panic("garbage on the link: %x where a frame should begin", h->magic);
+	return h;
 }
 
 static u32 page_offset(void)
@@ -87,11 +91,10 @@ static bool bring_up(bool attach, struct engine_error *why)
 
 static void start_machine(void)
 {
-	struct wire_header h;
+	struct wire_header h = *read_header();
 	struct engine_error why = {""};
 	struct wire_ready ready = {0, 0};
 
-	read_header(&h);
 	if ((h.type != WIRE_CREATE && h.type != WIRE_ATTACH) || h.length != wire_pad(sizeof config))
 		panic("frame %u of %u bytes where a configuration should be", h.type, h.length);
 	link_read(&config, sizeof config);
@@ -115,36 +118,52 @@ static void start_machine(void)
 	}
 }
 
-static struct engine_op read_op(u32 frame_length)
+/* Unrolled, because an emulated CPU takes as long for a loop's bookkeeping as for its work. */
+static inline void copy(u64 *to, const u64 *from, u32 nr)
 {
-	struct wire_op w;
-	struct engine_op op;
-	u8 padding[8];
-
-	link_read(&w, sizeof w);
-	if (w.data_len > ENGINE_MAX_DATA || frame_length != sizeof w + wire_pad(w.data_len))
-		panic("op %u with %u bytes of data in a frame of %u", w.code, w.data_len,
-		      frame_length);
-	link_read(op_data, w.data_len);
-	link_read(padding, wire_pad(w.data_len) - w.data_len);
-	op = (struct engine_op){w.code, w.cpu, w.task, w.owner, {0}, op_data, w.data_len};
-	for (u32 i = 0; i < OP_ARGS; i++)
-		op.args[i] = w.args[i];
-	return op;
+#pragma GCC unroll 6
+	for (u32 i = 0; i < nr; i++)
+		to[i] = from[i];
 }
+
+static void read_op(u32 frame_length, struct engine_op *op)
+{
+	static struct wire_op spare;
+	const struct wire_op *w = link_take(&spare, sizeof spare);
+
+	if (w->data_len > ENGINE_MAX_DATA || frame_length != sizeof *w + wire_pad(w->data_len))
+		panic("op %u with %u bytes of data in a frame of %u", w->code, w->data_len,
+		      frame_length);
+	op->code = w->code;
+	op->cpu = w->cpu;
+	op->task = w->task;
+	op->owner = w->owner;
+	copy(op->args, w->args, OP_ARGS);
+	op->data = op_data;
+	op->data_len = w->data_len;
+	if (w->data_len)
+		link_read(op_data, wire_pad(w->data_len));
+}
+_Static_assert(ENGINE_MAX_DATA % 8 == 0, "there is room for the padding");
 
 static void send_result(const struct engine_result *res)
 {
-	struct wire_result out = {res->op, {0}, res->status, res->data_len};
-	struct wire_header h = {WIRE_MAGIC, WIRE_RESULT, 0,
-				(u32)sizeof out + wire_pad(res->data_len), 0};
+	struct {
+		struct wire_header header;
+		struct wire_result result;
+	} *out = link_room(sizeof *out);
 
-	for (u32 i = 0; i < OP_VALUES; i++)
-		out.values[i] = res->values[i];
-
-	link_write(&h, sizeof h);
-	link_write(&out, sizeof out);
-	link_write(result_data, wire_pad(res->data_len));
+	out->header.magic = WIRE_MAGIC;
+	out->header.type = WIRE_RESULT;
+	out->header.reserved0 = 0;
+	out->header.length = (u32)sizeof out->result + wire_pad(res->data_len);
+	out->header.count = 0;
+	out->result.op = res->op;
+	copy(out->result.values, res->values, OP_VALUES);
+	out->result.status = res->status;
+	out->result.data_len = res->data_len;
+	if (res->data_len)
+		link_write(result_data, wire_pad(res->data_len));
 }
 
 static u64 read_tsc(void)
@@ -157,9 +176,10 @@ static u64 read_tsc(void)
 
 static void execute(const struct engine_op *op, bool is_measured)
 {
-	struct engine_result res = {.data = result_data};
+	struct engine_result res;
 	u64 start, ticks;
 
+	res.data = result_data; /* the rest is the engine's to fill */
 	fault_inject(op);
 	start = is_measured ? read_tsc() : 0;
 	engine_execute(&engine, op, &res);
@@ -171,31 +191,32 @@ static void execute(const struct engine_op *op, bool is_measured)
 }
 
 /* What the link alone costs: the same records, and no engine. */
-static void echo(u32 frame_length)
+static void echo(const struct engine_op *op)
 {
-	struct engine_op op = read_op(frame_length);
-	struct engine_result res = {.status = STATUS_OK, .values = {op.args[0]}};
+	struct engine_result res = {.status = STATUS_OK, .values = {op->args[0]}};
 
 	send_result(&res);
 }
 
 /* Frames up to the next op for the engine. */
-static struct engine_op next_op(bool *ret_is_measured)
+static void next_op(struct engine_op *op, bool *ret_is_measured)
 {
-	struct wire_header h;
-
 	for (;;) {
-		read_header(&h);
-		*ret_is_measured = h.type == WIRE_MEASURE;
-		if (h.type == WIRE_OP || h.type == WIRE_MEASURE)
-			return read_op(h.length);
-		if (h.type == WIRE_END) {
-			link_flush();
-			power_off(0x10);
+		const struct wire_header *h = read_header();
+
+		switch (h->type) {
+		case WIRE_OP:
+		case WIRE_MEASURE:
+			*ret_is_measured = h->type == WIRE_MEASURE;
+			read_op(h->length, op);
+			return;
+		case WIRE_ECHO:
+			read_op(h->length, op);
+			echo(op);
+			break;
+		case WIRE_END: link_flush(); power_off(0x10);
+		default: panic("frame %u where an op should be", h->type);
 		}
-		if (h.type != WIRE_ECHO)
-			panic("frame %u where an op should be", h.type);
-		echo(h.length);
 	}
 }
 
@@ -208,7 +229,7 @@ void serve(void)
 
 	for (;;) {
 		if (!op_waits)
-			op = next_op(&is_measured);
+			next_op(&op, &is_measured);
 		op_waits = op.cpu != cpu_this() && op.cpu < cpu_count();
 		if (op_waits)
 			cpu_give_turn(op.cpu);
