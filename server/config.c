@@ -20,7 +20,7 @@
 #define ZONED_VERSION "unknown"
 #endif
 
-enum kind { TEXT, LIST, SWITCH, CHOICE, NUMBER, BYTES, ACTION };
+enum kind { TEXT, LIST, SWITCH, CHOICE, NUMBER, BYTES, DURATION, ACTION };
 
 struct word {
 	const char *name;
@@ -96,6 +96,30 @@ static const struct word words[] = {
      {0},
      "N",
      "how long a query may run; default 10000"},
+    {"checkpoint-ops",
+     NUMBER,
+     AT(checkpoint_ops),
+     {0},
+     "N",
+     "a machine is kept as it is after so many ops; default 1048576"},
+    {"checkpoint-seconds",
+     NUMBER,
+     AT(checkpoint_seconds),
+     {0},
+     "N",
+     "... and after so long, if it has had any; default 600"},
+    {"retain-age",
+     DURATION,
+     AT(retain_seconds),
+     {0},
+     "TIME",
+     "forget ops and events that are older (90s, 30m, 12h, 7d); default never"},
+    {"retain-size",
+     BYTES,
+     AT(retain_bytes),
+     {0},
+     "SIZE",
+     "forget the oldest ones while the record is larger; default never"},
     {"log-level",
      CHOICE,
      AT(log_level),
@@ -158,6 +182,34 @@ static bool parse_number(const char *text, bool suffixed, uint64_t *ret)
 	return !*end;
 }
 
+/* Seconds, or with a suffix minutes, hours or days. */
+static bool parse_duration(const char *text, uint64_t *ret)
+{
+	static const struct {
+		char suffix;
+		uint64_t seconds;
+	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+	size_t length = strlen(text);
+	uint64_t unit = 1;
+	char digits[24];
+
+	for (unsigned i = 0; length && i < 4; i++) {
+		if (text[length - 1] != units[i].suffix)
+			continue;
+		unit = units[i].seconds;
+		length--;
+		break;
+	}
+	if (length >= sizeof digits)
+		return false;
+	memcpy(digits, text, length);
+	digits[length] = 0;
+	if (!parse_number(digits, false, ret) || *ret > INT64_MAX / 2000000000 / unit)
+		return false;
+	*ret *= unit;
+	return true;
+}
+
 static bool set_choice(const struct word *w, void *at, const char *value, char *err,
 		       size_t err_size)
 {
@@ -201,6 +253,10 @@ static bool set_word(struct config *c, const struct word *w, const char *value, 
 		return parse_number(value, w->kind == BYTES, at) ||
 		       wrong(err, err_size, "%s: %s is not a %s", w->name, value,
 			     w->kind == BYTES ? "size (64M, 2G, ...)" : "number");
+	case DURATION:
+		return parse_duration(value, at) ||
+		       wrong(err, err_size, "%s: %s is not a time (90s, 30m, 12h, 7d)", w->name,
+			     value);
 	case ACTION: break;
 	}
 	return wrong(err, err_size, "%s: only on the command line", w->name);

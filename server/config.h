@@ -35,6 +35,7 @@ struct config {
 	unsigned log_level; /* enum log_level */
 	/* 0: default */
 	uint64_t max_machines, max_memory, max_machine_memory, query_timeout_ms, guest_timeout_ms;
+	uint64_t checkpoint_ops, checkpoint_seconds, retain_seconds, retain_bytes;
 };
 
 enum config_action { CONFIG_RUN, CONFIG_DONE, CONFIG_WRONG };

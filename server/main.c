@@ -4,7 +4,8 @@
  *   config -> history -> turn (machines, recovery) -> rpc -> net
  *
  * The end, at SIGTERM or SIGINT: no new connections, no new ops; what is queued is
- * executed and committed; calls finish; the history checkpoints itself; exit 0. A
+ * executed and committed; calls finish; machines are kept as they are (checkpoints), and the
+ * history's log goes into its file; exit 0. A
  * second signal does not wait: what was acknowledged is committed already.
  */
 #include <signal.h>
@@ -41,7 +42,8 @@ static void on_flush(void *user)
 	struct daemon *d = user;
 
 	rpc_flush();
-	net_flush(d->server);
+	if (d->server)
+		net_flush(d->server);
 }
 
 static void on_recovered(void *user)
@@ -64,14 +66,20 @@ static void on_wake(void *user)
 
 /* ---- the end ---- */
 
+static void on_kept(void *user)
+{
+	struct daemon *d = user;
+
+	uv_stop(&d->loop);
+}
+
 static void on_net_closed(void *user)
 {
 	struct daemon *d = user;
 
-	/* The loop ends when nothing is active any more. */
 	net_server_free(d->server);
 	d->server = NULL;
-	uv_stop(&d->loop);
+	turn_keep_machines(d->turn, on_kept, d);
 }
 
 static void stop(struct daemon *d)
@@ -129,6 +137,10 @@ static int open_turn(struct daemon *d)
 	    .limits = {.machines = (unsigned)d->config.max_machines,
 		       .resident = d->config.max_memory,
 		       .machine_resident = d->config.max_machine_memory},
+	    .checkpoint_ops = d->config.checkpoint_ops,
+	    .checkpoint_seconds = d->config.checkpoint_seconds,
+	    .retain_seconds = d->config.retain_seconds,
+	    .retain_bytes = d->config.retain_bytes,
 	    .flush = on_flush,
 	    .recovered = on_recovered,
 	    .user = d,

@@ -23,7 +23,8 @@ enum {
 /* Ops of one machine that led to this one: its own, or an ancestor's. */
 struct segment {
 	uint64_t machine;
-	uint64_t last_op; /* REBUILD_LAST: all that there are */
+	uint64_t last_op;  /* REBUILD_LAST: all that there are */
+	uint64_t first_op; /* those before are forgotten */
 };
 
 struct work {
@@ -36,6 +37,10 @@ struct work {
 	uint64_t lost;		     /* ops recorded LOST just before it */
 	unsigned nr;		     /* ops read in this piece */
 	bool stopped;		     /* the piece is full, or wrong */
+	uint64_t limit;		     /* checkpoints behind this op are no good, */
+	bool no_checkpoints;	     /* or none is */
+	bool has_base;		     /* it began with one, */
+	uint64_t base_op;	     /* of this op */
 };
 
 static void fail(struct rebuild *b, enum machine_error error, const char *format, ...)
@@ -68,7 +73,7 @@ static void find_lineage(struct work *w)
 			     "the history knows no machine %" PRIu64, machine);
 			return;
 		}
-		w->segments[w->nr_segments++] = (struct segment){machine, last_op};
+		w->segments[w->nr_segments++] = (struct segment){machine, last_op, m.first_op};
 		/* Before it was a machine of its own it was its parent. */
 		last_op = m.forked_from && last_op > m.forked_at_op ? m.forked_at_op : last_op;
 		machine = m.forked_from;
@@ -144,6 +149,12 @@ static void run_segment(struct work *w, const struct segment *s)
 	uint64_t last = s->last_op == REBUILD_LAST ? 0 : s->last_op;
 	int error;
 
+	if (s->first_op > 1 && w->next_op < s->first_op && w->next_op <= s->last_op) {
+		fail(b, MACHINE_E_PRUNED,
+		     "its history begins at op %" PRIu64 ", and no checkpoint is left before it",
+		     s->first_op);
+		return;
+	}
 	do {
 		if (w->next_op > s->last_op)
 			return;
@@ -170,17 +181,105 @@ static unsigned first_segment(const struct work *w)
 	return i;
 }
 
+struct loading {
+	struct replica *replica;
+	struct engine_error why;
+};
+
+static bool take_piece(void *arg, const uint8_t *data, size_t length)
+{
+	struct loading *l = arg;
+
+	return replica_load_piece(l->replica, data, length, &l->why);
+}
+
+static void note(struct rebuild *b, uint64_t op, const char *why)
+{
+	snprintf(b->note, sizeof b->note, "at op %" PRIu64 ": %.180s", op, why);
+}
+
+/* A checkpoint as a replica; NULL with a note. */
+static struct replica *load(struct work *w, const struct history_checkpoint *c)
+{
+	struct loading l = {.why = {"its pieces cannot be read"}};
+	struct engine_digest digest;
+
+	l.replica = replica_load_begin(&w->config, &l.why);
+	if (l.replica && !history_reader_pieces(w->rd, c, take_piece, &l) &&
+	    replica_load_end(l.replica, c->parked, c->nr_parked, c->owners, &l.why)) {
+		digest = replica_digest(l.replica);
+		if (replica_op(l.replica) == c->op &&
+		    memcmp(&digest, &c->digest, sizeof digest) == 0)
+			return l.replica;
+		snprintf(l.why.text, sizeof l.why.text, "its digest is another");
+	}
+	replica_free(l.replica);
+	note(w->b, c->op, l.why.text);
+	return NULL;
+}
+
+/* The nearest checkpoint that is good, of the machine or else of an ancestor. */
+static struct replica *find_base(struct work *w)
+{
+	for (unsigned i = 0; i < w->nr_segments && !w->no_checkpoints; i++) {
+		const struct segment *s = &w->segments[i];
+		uint64_t limit = s->last_op < w->limit ? s->last_op : w->limit;
+
+		for (bool more = true; more;) {
+			struct history_checkpoint c;
+			struct replica *r = NULL;
+			uint64_t *parked;
+
+			if (history_reader_checkpoint(w->rd, s->machine, limit, &c, &parked) ||
+			    !c.machine)
+				break;
+			r = load(w, &c);
+			free(parked);
+			if (r) {
+				w->has_base = true;
+				w->base_op = c.op;
+				return r;
+			}
+			more = c.op > 0;
+			limit = c.op - 1;
+		}
+	}
+	return NULL;
+}
+
 static void begin(struct work *w)
 {
 	struct rebuild *b = w->b;
 	struct engine_error why;
 
+	w->has_base = false;
+	w->lost = 0;
+	if (!b->replica)
+		b->replica = find_base(w);
 	if (!b->replica)
 		b->replica = replica_new(&w->config, &why);
 	if (b->replica)
 		w->next_op = replica_op(b->replica) + 1;
 	else
 		fail(b, MACHINE_E_CONFIG, "%s", why.text);
+	atomic_store(&b->progress, w->next_op - 1);
+}
+
+/* What was recorded does not follow from the checkpoint: one of them is wrong, and it may be
+ * the checkpoint. True: try again without it. */
+static bool go_back(struct work *w)
+{
+	struct rebuild *b = w->b;
+
+	if ((b->error != MACHINE_E_IS_LOST && b->error != MACHINE_E_HISTORY) || !w->has_base)
+		return false;
+	note(b, w->base_op, b->why);
+	b->error = MACHINE_OK;
+	replica_free(b->replica);
+	b->replica = NULL;
+	w->no_checkpoints = w->base_op == 0;
+	w->limit = w->base_op - 1;
+	return true;
 }
 
 static void finish(struct work *w)
@@ -203,12 +302,15 @@ void rebuild_run(struct rebuild *b, struct history_reader *rd)
 
 	if (!w)
 		abort();
-	*w = (struct work){.b = b, .rd = rd};
+	*w = (struct work){.b = b, .rd = rd, .limit = REBUILD_LAST};
 	find_lineage(w);
-	if (!b->error)
+	while (!b->error) {
 		begin(w);
-	for (unsigned i = w->nr_segments ? first_segment(w) + 1 : 0; i-- && !b->error;)
-		run_segment(w, &w->segments[i]);
+		for (unsigned i = first_segment(w) + 1; i-- && !b->error;)
+			run_segment(w, &w->segments[i]);
+		if (!go_back(w))
+			break;
+	}
 	finish(w);
 	free(w);
 }

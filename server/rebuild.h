@@ -3,7 +3,9 @@
  *
  * Each op is executed as it was recorded, in a private simulation, and its answer is
  * compared with the recorded one: a difference is an error rather than a state that
- * nobody saw. A fork begins with its ancestors' ops up to where it left them. What blocks
+ * nobody saw. It begins at the nearest checkpoint; one that is damaged, or does not lead on
+ * to what was recorded, costs time and not truth. A fork begins with its ancestors' ops up to
+ * where it left them. What blocks
  * for as long as that takes runs in a thread of the pool.
  */
 #ifndef REBUILD_H
@@ -33,6 +35,10 @@ struct rebuild {
 	enum machine_error error;
 	char why[REBUILD_WHY_LENGTH];
 	uint64_t lost; /* ops at the end that were left out */
+	/* With or without an error: a checkpoint that could not be used, or one from which the
+	 * record did not go on, and why; it was made from an older one, or from nothing. "":
+	 * there was none such. */
+	char note[REBUILD_WHY_LENGTH];
 
 	/* Any thread: how far it is, and that it shall end with CANCELLED. */
 	atomic_uint_fast64_t progress;

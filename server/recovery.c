@@ -146,6 +146,9 @@ static void give(struct recovery *rc, struct job *job)
 	struct rebuild *b = &job->rebuild;
 	struct engine_error why;
 
+	if (b->note[0])
+		log_warning("a checkpoint is no good; replayed from before it",
+			    LOG_S("machine", machine_name(m)), LOG_S("why", b->note));
 	if (b->error) {
 		lose(m, false, b->why);
 	} else if (history_owners(rc->history, machine_id(m), take_label, m)) {

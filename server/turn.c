@@ -20,6 +20,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "checkpoint.h"
 #include "log.h"
 #include "past.h"
 #include "recovery.h"
@@ -41,6 +42,7 @@ struct turn {
 	struct machines *machines;
 	struct recovery *recovery;
 	struct pasts *pasts;
+	struct checkpoints *checkpoints;
 	uv_check_t check;
 	uv_idle_t idle;
 	uv_timer_t upkeep;
@@ -167,6 +169,10 @@ static void execute(struct turn *t)
 	if (error)
 		machines_refuse_queued(t->machines, MACHINE_E_DISK, t->refused);
 	machines_run(t->machines, TURN_OPS, uv_hrtime() + TURN_NS);
+	if (t->dirty)
+		checkpoints_touch(t->checkpoints);
+	if (!error)
+		t->dirty |= checkpoints_write(t->checkpoints, turn_time_ns(t));
 }
 
 static void rebuild(void *arg, struct machine *m)
@@ -269,6 +275,7 @@ static void turn_run(struct turn *t)
 	if (t->dirty)
 		keep_up(t);
 	error = commit(t, why, sizeof why);
+	checkpoints_committed(t->checkpoints, !error);
 	answer_requests(t, error, *why ? why : NULL);
 	if (!error)
 		machines_committed(t->machines);
@@ -313,6 +320,7 @@ static void on_recovered(void *user)
 
 	/* The limits hold from the first op on. */
 	machines_measure(t->machines);
+	checkpoints_touch(t->checkpoints);
 	t->options.recovered(t->options.user);
 }
 
@@ -328,6 +336,16 @@ struct turn *turn_new(const struct turn_options *options)
 	    .completed = hook_completed,
 	    .ended = hook_ended,
 	};
+	struct checkpoints_options keeping = {
+	    .loop = options->loop,
+	    .history = options->history,
+	    .ops = options->checkpoint_ops,
+	    .seconds = options->checkpoint_seconds,
+	    .retain_seconds = options->retain_seconds,
+	    .retain_bytes = options->retain_bytes,
+	    .user = t,
+	    .wake = hook_ready,
+	};
 	struct recovery_hooks recovering = {.user = t, .wake = hook_ready, .idle = on_recovered};
 
 	if (!t)
@@ -339,8 +357,10 @@ struct turn *turn_new(const struct turn_options *options)
 		free(t);
 		return NULL;
 	}
+	keeping.machines = t->machines;
 	t->recovery = recovery_new(options->loop, t->machines, options->history, &recovering);
 	t->pasts = pasts_new(options->loop, options->history);
+	t->checkpoints = checkpoints_new(&keeping);
 	uv_check_init(options->loop, &t->check);
 	uv_idle_init(options->loop, &t->idle);
 	uv_timer_init(options->loop, &t->upkeep);
@@ -366,6 +386,7 @@ void turn_free(struct turn *t)
 	uv_idle_stop(&t->idle);
 	while (machines_looked_into(t->machines))
 		uv_run(t->options.loop, UV_RUN_ONCE);
+	checkpoints_free(t->checkpoints);
 	pasts_free(t->pasts);
 	recovery_free(t->recovery);
 	machines_free(t->machines);
@@ -420,6 +441,11 @@ void turn_stop(struct turn *t)
 {
 	t->stopping = true;
 	turn_wake(t);
+}
+
+void turn_keep_machines(struct turn *t, void (*done)(void *user), void *user)
+{
+	checkpoints_finish(t->checkpoints, done, user);
 }
 
 bool turn_is_stopping(const struct turn *t)

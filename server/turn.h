@@ -28,6 +28,8 @@ struct turn_options {
 	uv_loop_t *loop;
 	struct history *history;
 	struct machines_limits limits;
+	/* checkpoint.h; 0: its defaults, and nothing is forgotten. */
+	uint64_t checkpoint_ops, checkpoint_seconds, retain_seconds, retain_bytes;
 	/* Replies are complete: write them. */
 	void (*flush)(void *user);
 	/* The last machine of the history at the start has been replayed, or given up. */
@@ -55,6 +57,9 @@ bool turn_is_idle(const struct turn *t);
 /* From now on nothing new is taken up: ops and machines are refused with SHUTDOWN.
  * What is queued is still executed; sleepers' callers are told to come back. */
 void turn_stop(struct turn *t);
+/* Checkpoints for all machines that have changed since their last, so that the next start
+ * is short; then done(). The loop must go on turning until then. */
+void turn_keep_machines(struct turn *t, void (*done)(void *user), void *user);
 bool turn_is_stopping(const struct turn *t);
 
 /* Machines come and go in the turn's transaction; answer from a waiter. */

@@ -210,6 +210,8 @@ static int open_file(struct history *h, char *err, size_t err_size)
 		error = schema_recognise(h->writer, &fresh, err, err_size);
 	if (!error && fresh)
 		error = schema_create(h->writer, err, err_size);
+	else if (!error)
+		error = schema_migrate(h->writer, err, err_size);
 	if (!error)
 		error = configure_writer(h, err, err_size);
 	if (!error)
@@ -218,6 +220,8 @@ static int open_file(struct history *h, char *err, size_t err_size)
 		error = history_open_reader(h, &h->reader, err, err_size);
 	if (!error)
 		error = replay_load(h, err, err_size);
+	if (!error)
+		error = checkpoint_load(h, err, err_size);
 	if (!error)
 		error = journal_open(h, err, err_size);
 	return error;
@@ -236,6 +240,8 @@ static void release(struct history *h)
 	sqlite3_free(h->shm_path);
 	free(h->scratch);
 	free(h->ends);
+	free(h->saved);
+	free(h->rubbish);
 	free(h);
 }
 

@@ -19,6 +19,8 @@
 
 struct history;
 
+enum { HISTORY_WHY_LENGTH = 256 }; /* a sentence about an error */
+
 enum history_sync { HISTORY_SYNC_NORMAL, HISTORY_SYNC_FULL };
 
 struct history_options {
@@ -82,7 +84,7 @@ struct history_record {
 	uint64_t values[OP_VALUES];
 	const uint8_t *result_data; /* kept as length and hash; NULL when read back */
 	uint32_t result_len;
-	uint64_t result_hash; /* set when read back: FNV-1a, 64 bits */
+	uint64_t result_hash;		   /* set when read back: FNV-1a, 64 bits */
 	const struct engine_event *events; /* those that the detail level wants */
 	uint32_t nr_events;
 };
@@ -91,6 +93,47 @@ void history_append(struct history *h, const struct history_record *r);
 /* A parked op ended inside the op `woken_by` of the same machine. */
 void history_append_completion(struct history *h, uint64_t machine, uint64_t woken_by,
 			       const struct engine_completion *c, int64_t time_ns);
+
+/* ---- checkpoints: a machine as it was after an op, in compressed pieces ---- */
+
+struct history_checkpoint {
+	uint64_t machine, op;
+	int64_t time_ns;
+	struct engine_digest digest;
+	uint64_t frames;	/* that are not zeros */
+	uint32_t owners;	/* largest number of an owner until then */
+	const uint64_t *parked; /* ops asleep */
+	uint32_t nr_parked;
+	uint64_t first_piece, nr_pieces; /* set when read back */
+};
+
+/* Pieces in their order, over as many turns as one likes, and then the checkpoint that they
+ * make; one checkpoint at a time. Without its row they are nothing. */
+void history_add_piece(struct history *h, const uint8_t *data, size_t length);
+void history_add_checkpoint(struct history *h, const struct history_checkpoint *c);
+/* The checkpoint will not be. After a commit that failed this has happened by itself. */
+void history_forget_pieces(struct history *h);
+/* Drops one checkpoint of a machine that has more of them than are worth keeping. */
+void history_thin_checkpoints(struct history *h, uint64_t machine);
+/* The newest checkpoint of a machine; false: it has none. */
+bool history_saved(const struct history *h, uint64_t machine, uint64_t *ret_op,
+		   int64_t *ret_time_ns);
+
+/* Forgets the ops of a machine up to its newest checkpoint that was made no later than
+ * before_ns, with their events and older checkpoints. Returns the first op that is kept; 0:
+ * there is no such checkpoint, or nothing before it. What is forgotten is deleted by
+ * history_sweep(). */
+uint64_t history_prune(struct history *h, uint64_t machine, int64_t before_ns);
+/* When the oldest checkpoint was made with which history_prune() would forget something;
+ * false: there is none. In a turn. */
+bool history_prunable(struct history *h, uint64_t machine, int64_t *ret_time_ns);
+uint64_t history_first_op(const struct history *h, uint64_t machine); /* 1: it has all */
+/* Deletes a little of what is forgotten, in this turn's transaction; about a millisecond's
+ * worth. False: there is none. */
+bool history_sweep(struct history *h);
+bool history_has_rubbish(const struct history *h);
+/* What the record takes in its file, room for more not counted. */
+uint64_t history_used_bytes(struct history *h);
 
 /* Makes everything pending durable in one transaction, or nothing of it: then it
  * returns an error, forgets what was pending, and `err` says why. */
@@ -111,6 +154,7 @@ struct history_machine {
 	uint64_t forked_from, forked_at_op;
 	bool frozen;
 	int64_t created_ns;
+	uint64_t first_op; /* the first that is kept */
 	uint64_t last_op;
 };
 /* Machines that have not ended, by id. The callback returns false to stop. */
@@ -154,6 +198,14 @@ int history_reader_ops(struct history_reader *rd, uint64_t machine, uint64_t fro
  * backend, which are copied to where they are told. HISTORY_OK and ret->id 0: never was. */
 int history_reader_machine(struct history_reader *rd, uint64_t machine,
 			   struct engine_config *config, struct history_machine *ret);
+
+/* A machine's newest checkpoint at or before an op; ret->machine 0: there is none. `parked`
+ * is allocated; the caller frees it. */
+int history_reader_checkpoint(struct history_reader *rd, uint64_t machine, uint64_t op,
+			      struct history_checkpoint *ret, uint64_t **ret_parked);
+/* Its pieces in their order. HISTORY_CORRUPT: one is missing; false stops (ABORTED). */
+int history_reader_pieces(struct history_reader *rd, const struct history_checkpoint *c,
+			  bool (*fn)(void *arg, const uint8_t *data, size_t length), void *arg);
 
 /* ---- questions, in the thread pool; callbacks on the loop's thread ---- */
 

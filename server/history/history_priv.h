@@ -18,11 +18,11 @@ enum {
 	/* Of the pool's four threads; one is left for tails and libuv itself. */
 	QUERY_WORKERS = 3,
 	HISTORY_APPLICATION_ID = 0x7a6f6e64, /* "zond" */
-	HISTORY_SCHEMA_VERSION = 1,
+	HISTORY_SCHEMA_VERSION = 2,
 	/* Measured with bench_journal: larger pages gain nothing beyond noise for turns
 	 * of 128 rows and more, and 8192 halves the rate of turns of a single op. */
 	HISTORY_PAGE_SIZE = 4096,
-	HISTORY_ERROR_LENGTH = 256,
+	HISTORY_ERROR_LENGTH = HISTORY_WHY_LENGTH,
 	/* The key of an op is machine << KEY_OP_BITS | op, a positive 64-bit integer. */
 	KEY_OP_BITS = 40,
 	KEY_MACHINE_BITS = 63 - KEY_OP_BITS,
@@ -143,7 +143,31 @@ enum history_statement {
 	ST_LOWER_DETAIL,
 	ST_INSERT_OWNER,
 	ST_INSERT_CLIENT,
+	ST_INSERT_PIECE,
+	ST_INSERT_CHECKPOINT,
+	ST_LIST_CHECKPOINTS,
+	ST_DROP_CHECKPOINT,
+	ST_SET_FIRST_OP,
+	ST_LIST_OLD_OPS,
+	ST_DELETE_PIECES,
+	ST_DELETE_OPS,
+	ST_DELETE_MORE,
+	ST_DELETE_EVENTS,
+	ST_DELETE_PAYLOADS,
+	ST_DELETE_COMPLETIONS,
 	NR_STATEMENTS,
+};
+
+/* What of a machine can be made again without its ops. */
+struct history_saved {
+	uint64_t first_op; /* 0 stands for 1 */
+	uint64_t op;	   /* of the newest checkpoint, if it has one */
+	int64_t time_ns;
+	bool has;
+};
+
+struct piece_range {
+	uint64_t first, end;
 };
 
 struct history {
@@ -159,7 +183,15 @@ struct history {
 	uint64_t next_machine, next_client;
 	/* By machine id: one more than the last committed op; 0: nothing yet. */
 	uint64_t *ends;
+	struct history_saved *saved; /* by machine id too */
 	size_t nr_ends;
+
+	/* Ids of checkpoint_pieces: the first of the checkpoint that is being written, and
+	 * the next. */
+	uint64_t first_piece, next_piece;
+	struct piece_range *rubbish; /* pieces to be deleted */
+	size_t nr_rubbish, max_rubbish;
+	uint64_t sweep_machine; /* ops of machines from this id on are to be deleted; 0: none */
 
 	uint64_t wal_pages;	     /* frames in the WAL */
 	uint64_t wal_done;	     /* of which checkpointed */
@@ -197,6 +229,8 @@ int history_open_reader(const struct history *h, sqlite3 **ret, char *err, size_
 /* Is the open file ours, and of this version? HISTORY_OK with *ret_fresh when it
  * is empty. Reads only. */
 int schema_recognise(sqlite3 *db, bool *ret_fresh, char *err, size_t err_size);
+/* Brings an older file to this version, in one transaction. */
+int schema_migrate(sqlite3 *db, char *err, size_t err_size);
 /* Makes the tables in an empty file. */
 int schema_create(sqlite3 *db, char *err, size_t err_size);
 /* Makes views and names anew when they are those of another contract. */
@@ -210,6 +244,18 @@ void journal_close(struct history *h);
 bool journal_pending(const struct history *h);
 /* Room for a machine in `ends`. */
 bool history_reserve_machine(struct history *h, uint64_t machine);
+
+/* The statement of a rare row, in the turn's transaction; NULL when the turn has failed.
+ * It is bound by the caller and then run, once. */
+sqlite3_stmt *journal_rare_begin(struct history *h, enum history_statement which);
+void journal_rare_end(struct history *h, enum history_statement which);
+
+/* ---- checkpoint.c ---- */
+
+/* Loads what is known of checkpoints, behind replay_load(). */
+int checkpoint_load(struct history *h, char *err, size_t err_size);
+/* A transaction failed: what it had of checkpoints never was. */
+void checkpoint_rolled_back(struct history *h);
 
 /* ---- replay.c ---- */
 
@@ -225,7 +271,7 @@ void replay_read_record(sqlite3_stmt *row, struct history_record *ret);
 #define MACHINE_COLUMN_LIST                                                                \
 	"id, name, backend, forked_from, forked_at_op, frozen, created_ns, preset, flags," \
 	" page_offset, vmalloc_bytes, cpus, user_fallback, detail, late_pages, ram, mem,"  \
-	" highmem, kernelcore, movablecore, e820, reserved"
+	" highmem, kernelcore, movablecore, e820, reserved, first_op"
 int replay_read_machine(sqlite3 *db, sqlite3_stmt *row, struct engine_config *config,
 			struct history_machine *ret);
 

@@ -298,7 +298,7 @@ static const struct source sources[] = {
 
 /* In the order of the table; ended_ns, the eighth, comes later. */
 #define INSERT_MACHINE \
-	"INSERT INTO machines VALUES(?,?,?,?,?,?,?, NULL, ?,?,?,?,?,?,?,?,?,?,?,?,?,?, ?,?)"
+	"INSERT INTO machines VALUES(?,?,?,?,?,?,?, NULL, ?,?,?,?,?,?,?,?,?,?,?,?,?,?, ?,?, 1)"
 
 /* Without an id, which SQLite makes: invariant 4. */
 #define INSERT_EVENTS \
@@ -318,6 +318,21 @@ static const char *const statement_sql[NR_STATEMENTS] = {
     [ST_LOWER_DETAIL] = "UPDATE machines SET least_detail = min(least_detail, ?2) WHERE id = ?1",
     [ST_INSERT_OWNER] = "INSERT INTO owners VALUES(?,?,?)",
     [ST_INSERT_CLIENT] = "INSERT INTO clients VALUES(?,?,?)",
+    [ST_INSERT_PIECE] = "INSERT INTO checkpoint_pieces VALUES(?,?)",
+    [ST_INSERT_CHECKPOINT] = "INSERT INTO checkpoints VALUES(?,?,?,?,?,?,?,?)",
+    [ST_LIST_CHECKPOINTS] = "SELECT key, time_ns, first_piece, nr_pieces FROM checkpoints"
+			    " WHERE key BETWEEN ?1 AND ?2 ORDER BY key DESC",
+    [ST_DROP_CHECKPOINT] = "DELETE FROM checkpoints WHERE key = ?",
+    [ST_SET_FIRST_OP] = "UPDATE machines SET first_op = ?2 WHERE id = ?1",
+    [ST_LIST_OLD_OPS] = "SELECT key, first_event, nr_events FROM op_rows"
+			" WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3",
+    [ST_DELETE_PIECES] = "DELETE FROM checkpoint_pieces WHERE id IN (SELECT id"
+			 " FROM checkpoint_pieces WHERE id BETWEEN ?1 AND ?2 LIMIT ?3)",
+    [ST_DELETE_OPS] = "DELETE FROM op_rows WHERE key BETWEEN ?1 AND ?2",
+    [ST_DELETE_MORE] = "DELETE FROM op_more WHERE key BETWEEN ?1 AND ?2",
+    [ST_DELETE_EVENTS] = "DELETE FROM events WHERE id BETWEEN ?1 AND ?2",
+    [ST_DELETE_PAYLOADS] = "DELETE FROM payloads WHERE key BETWEEN ?1 AND ?2",
+    [ST_DELETE_COMPLETIONS] = "DELETE FROM completions WHERE key BETWEEN ?1 AND ?2",
 };
 
 int journal_open(struct history *h, char *err, size_t err_size)
@@ -370,7 +385,7 @@ static int step(struct history *h, enum history_statement which)
 /* ---- rare rows ---- */
 
 /* The statement of a rare row, in a transaction; NULL when the turn has failed. */
-static sqlite3_stmt *rare_begin(struct history *h, enum history_statement which)
+sqlite3_stmt *journal_rare_begin(struct history *h, enum history_statement which)
 {
 	int rc;
 
@@ -389,7 +404,7 @@ static sqlite3_stmt *rare_begin(struct history *h, enum history_statement which)
 	return h->statements[which];
 }
 
-static void rare_end(struct history *h, enum history_statement which)
+void journal_rare_end(struct history *h, enum history_statement which)
 {
 	int rc = step(h, which);
 
@@ -433,6 +448,7 @@ static char *json_of_reserved(const struct engine_config *config)
 bool history_reserve_machine(struct history *h, uint64_t machine)
 {
 	size_t nr = h->nr_ends ? h->nr_ends : 64;
+	struct history_saved *saved;
 	uint64_t *ends;
 
 	if (machine < h->nr_ends)
@@ -444,6 +460,11 @@ bool history_reserve_machine(struct history *h, uint64_t machine)
 		return false;
 	memset(ends + h->nr_ends, 0, (nr - h->nr_ends) * sizeof(*ends));
 	h->ends = ends;
+	saved = realloc(h->saved, nr * sizeof(*saved));
+	if (!saved)
+		return false;
+	memset(saved + h->nr_ends, 0, (nr - h->nr_ends) * sizeof(*saved));
+	h->saved = saved;
 	h->nr_ends = nr;
 	return true;
 }
@@ -467,7 +488,7 @@ uint64_t history_add_machine(struct history *h, const char *name, const char *ba
 		journal_fail(h, HISTORY_IO, "no memory for another machine");
 		return 0;
 	}
-	st = rare_begin(h, ST_INSERT_MACHINE);
+	st = journal_rare_begin(h, ST_INSERT_MACHINE);
 	if (!st)
 		return 0;
 	h->next_machine++;
@@ -496,47 +517,47 @@ uint64_t history_add_machine(struct history *h, const char *name, const char *ba
 		sqlite3_bind_int64(st, at++, after[i]);
 	sqlite3_bind_text(st, at++, json_of_e820(config), -1, sqlite3_free);
 	sqlite3_bind_text(st, at++, json_of_reserved(config), -1, sqlite3_free);
-	rare_end(h, ST_INSERT_MACHINE);
+	journal_rare_end(h, ST_INSERT_MACHINE);
 	return id;
 }
 
 void history_end_machine(struct history *h, uint64_t machine, int64_t time_ns)
 {
-	sqlite3_stmt *st = rare_begin(h, ST_END_MACHINE);
+	sqlite3_stmt *st = journal_rare_begin(h, ST_END_MACHINE);
 
 	if (!st)
 		return;
 	sqlite3_bind_int64(st, 1, (int64_t)machine);
 	sqlite3_bind_int64(st, 2, time_ns);
-	rare_end(h, ST_END_MACHINE);
+	journal_rare_end(h, ST_END_MACHINE);
 }
 
 static void lower_detail(struct history *h, uint64_t machine, uint64_t detail)
 {
-	sqlite3_stmt *st = rare_begin(h, ST_LOWER_DETAIL);
+	sqlite3_stmt *st = journal_rare_begin(h, ST_LOWER_DETAIL);
 
 	if (!st)
 		return;
 	sqlite3_bind_int64(st, 1, (int64_t)machine);
 	sqlite3_bind_int64(st, 2, (int64_t)detail);
-	rare_end(h, ST_LOWER_DETAIL);
+	journal_rare_end(h, ST_LOWER_DETAIL);
 }
 
 void history_add_owner(struct history *h, uint64_t machine, uint32_t number, const char *label)
 {
-	sqlite3_stmt *st = rare_begin(h, ST_INSERT_OWNER);
+	sqlite3_stmt *st = journal_rare_begin(h, ST_INSERT_OWNER);
 
 	if (!st)
 		return;
 	sqlite3_bind_int64(st, 1, (int64_t)machine);
 	sqlite3_bind_int64(st, 2, number);
 	sqlite3_bind_text(st, 3, label, -1, SQLITE_TRANSIENT);
-	rare_end(h, ST_INSERT_OWNER);
+	journal_rare_end(h, ST_INSERT_OWNER);
 }
 
 uint64_t history_add_client(struct history *h, const char *address, int64_t time_ns)
 {
-	sqlite3_stmt *st = rare_begin(h, ST_INSERT_CLIENT);
+	sqlite3_stmt *st = journal_rare_begin(h, ST_INSERT_CLIENT);
 	uint64_t id = h->next_client;
 
 	if (!st)
@@ -545,7 +566,7 @@ uint64_t history_add_client(struct history *h, const char *address, int64_t time
 	sqlite3_bind_int64(st, 1, (int64_t)id);
 	sqlite3_bind_text(st, 2, address, -1, SQLITE_TRANSIENT);
 	sqlite3_bind_int64(st, 3, time_ns);
-	rare_end(h, ST_INSERT_CLIENT);
+	journal_rare_end(h, ST_INSERT_CLIENT);
 	return id;
 }
 
@@ -749,6 +770,8 @@ int history_commit(struct history *h, char *err, size_t err_size)
 		h->last_commit_ns = uv_hrtime();
 	}
 	journal_forget(&h->journal);
+	if (error)
+		checkpoint_rolled_back(h);
 	if (!error)
 		tail_notify(h);
 	return error;

@@ -10,6 +10,7 @@
  *  2. Between calls nothing is under way, so that no reader of ours keeps the WAL's log
  *     from starting again while its owner does something else.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -244,4 +245,122 @@ int history_reader_ops(struct history_reader *rd, uint64_t machine, uint64_t fro
 	if (!more)
 		return HISTORY_ABORTED;
 	return rc == SQLITE_CORRUPT ? HISTORY_CORRUPT : map(rd, rc);
+}
+
+/* ---- checkpoints ---- */
+
+static bool read_digest(sqlite3_stmt *st, int i, struct engine_digest *ret)
+{
+	const char *text = (const char *)sqlite3_column_text(st, i);
+	unsigned long long hi, lo;
+
+	if (!text || sscanf(text, "%16llx%16llx", &hi, &lo) != 2)
+		return false;
+	*ret = (struct engine_digest){.hi = hi, .lo = lo};
+	return true;
+}
+
+/* The JSON array of a checkpoint's parked ops. */
+static int read_parked(struct history_reader *rd, sqlite3_value *json, uint64_t **ret,
+		       uint32_t *ret_nr)
+{
+	uint64_t *ops = NULL;
+	uint32_t nr = 0, max = 0;
+	sqlite3_stmt *st;
+	int rc = sqlite3_prepare_v2(rd->db, "SELECT value FROM json_each(?)", -1, &st, NULL);
+
+	if (rc != SQLITE_OK)
+		return rc;
+	sqlite3_bind_value(st, 1, json);
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		if (nr == max) {
+			uint64_t *more = realloc(ops, (max = max ? max * 2 : 16) * sizeof(*ops));
+
+			if (!more) {
+				rc = SQLITE_NOMEM;
+				break;
+			}
+			ops = more;
+		}
+		ops[nr++] = column(st, 0);
+	}
+	sqlite3_finalize(st);
+	if (rc != SQLITE_DONE) {
+		free(ops);
+		return rc;
+	}
+	*ret = ops;
+	*ret_nr = nr;
+	return SQLITE_OK;
+}
+
+static int read_checkpoint(struct history_reader *rd, sqlite3_stmt *st,
+			   struct history_checkpoint *ret, uint64_t **ret_parked)
+{
+	uint64_t key = column(st, 0);
+	int rc = read_parked(rd, sqlite3_column_value(st, 5), ret_parked, &ret->nr_parked);
+
+	if (rc != SQLITE_OK)
+		return rc;
+	ret->machine = key >> KEY_OP_BITS;
+	ret->op = key & KEY_OP_MASK;
+	ret->time_ns = sqlite3_column_int64(st, 1);
+	ret->frames = column(st, 3);
+	ret->owners = (uint32_t)column(st, 4);
+	ret->parked = *ret_parked;
+	ret->first_piece = column(st, 6);
+	ret->nr_pieces = column(st, 7);
+	/* One that cannot be read is that of no machine. */
+	if (!read_digest(st, 2, &ret->digest))
+		ret->digest = (struct engine_digest){0};
+	return SQLITE_OK;
+}
+
+int history_reader_checkpoint(struct history_reader *rd, uint64_t machine, uint64_t op,
+			      struct history_checkpoint *ret, uint64_t **ret_parked)
+{
+	sqlite3_stmt *st;
+	int rc = sqlite3_prepare_v2(rd->db,
+				    "SELECT key, time_ns, digest, frames, owners, parked,"
+				    " first_piece, nr_pieces FROM checkpoints"
+				    " WHERE key BETWEEN ?1 AND ?2 ORDER BY key DESC LIMIT 1",
+				    -1, &st, NULL);
+
+	memset(ret, 0, sizeof(*ret));
+	*ret_parked = NULL;
+	if (rc != SQLITE_OK)
+		return map(rd, rc);
+	sqlite3_bind_int64(st, 1, key_of(machine, 0));
+	sqlite3_bind_int64(st, 2, key_of(machine, op < KEY_OP_MASK ? op : KEY_OP_MASK));
+	rc = sqlite3_step(st);
+	rc = rc == SQLITE_ROW	 ? read_checkpoint(rd, st, ret, ret_parked)
+	     : rc == SQLITE_DONE ? SQLITE_OK
+				 : rc;
+	sqlite3_finalize(st);
+	return map(rd, rc);
+}
+
+int history_reader_pieces(struct history_reader *rd, const struct history_checkpoint *c,
+			  bool (*fn)(void *arg, const uint8_t *data, size_t length), void *arg)
+{
+	sqlite3_stmt *st;
+	uint64_t nr = 0;
+	bool more = true;
+	int rc = sqlite3_prepare_v2(rd->db,
+				    "SELECT data FROM checkpoint_pieces"
+				    " WHERE id >= ?1 AND id < ?2 ORDER BY id",
+				    -1, &st, NULL);
+
+	if (rc != SQLITE_OK)
+		return map(rd, rc);
+	sqlite3_bind_int64(st, 1, (int64_t)c->first_piece);
+	sqlite3_bind_int64(st, 2, (int64_t)(c->first_piece + c->nr_pieces));
+	for (; more && (rc = sqlite3_step(st)) == SQLITE_ROW; nr++)
+		more = fn(arg, sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0));
+	sqlite3_finalize(st);
+	if (!more)
+		return HISTORY_ABORTED;
+	if (rc == SQLITE_DONE)
+		return nr == c->nr_pieces ? HISTORY_OK : HISTORY_CORRUPT;
+	return map(rd, rc);
 }

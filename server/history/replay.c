@@ -183,6 +183,7 @@ int replay_read_machine(sqlite3 *db, sqlite3_stmt *row, struct engine_config *co
 	    .forked_at_op = (uint64_t)sqlite3_column_int64(row, 4),
 	    .frozen = sqlite3_column_int(row, 5),
 	    .created_ns = sqlite3_column_int64(row, 6),
+	    .first_op = (uint64_t)sqlite3_column_int64(row, 22),
 	};
 	read_config(row, config);
 	return read_ranges(db, row, config);

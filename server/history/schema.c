@@ -5,7 +5,8 @@
  *  1. The file says whose it is before it holds anything: application id and version
  *     are written in the transaction that makes the tables, in rollback mode, so that
  *     they stand in the file itself and not only in its WAL.
- *  2. Tables belong to HISTORY_SCHEMA_VERSION. Names and views belong to the contract
+ *  2. Tables belong to HISTORY_SCHEMA_VERSION; an older file is brought up to it, version
+ *     by version, before anything else is done with it. Names and views belong to the contract
  *     (contract_tables.h): they are made anew whenever their own text changes, and
  *     hold no data.
  *  3. The keys keep what belongs together side by side, so that nothing that an op
@@ -121,6 +122,20 @@ static const char tables_sql[] =
 							     " doc TEXT NOT NULL, PRIMARY "
 							     "KEY(view, position)) STRICT, WITHOUT "
 							     "ROWID;";
+
+/* What each version added to the one before it. A fresh file goes through all of them, so
+ * that there is one way to come to be what it is. */
+static const char version_2_sql[] =
+    "ALTER TABLE machines ADD COLUMN first_op INTEGER NOT NULL DEFAULT 1;"
+    "CREATE TABLE checkpoints("
+    " key INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, digest TEXT NOT NULL,"
+    " frames INTEGER NOT NULL, owners INTEGER NOT NULL, parked TEXT NOT NULL,"
+    " first_piece INTEGER NOT NULL, nr_pieces INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE checkpoint_pieces(id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;";
+
+static const char *const migrations[HISTORY_SCHEMA_VERSION + 1] = {
+    [2] = version_2_sql, /* from 1 */
+};
 
 /* ---- the text of a view ---- */
 
@@ -383,7 +398,7 @@ static void event_view(sqlite3_str *script, const struct contract_event *event)
 		at += event_raw(&event->fields.ints[i], at, raw, sizeof(raw));
 		view_add_field(&v, "event", &event->fields.ints[i], raw);
 	}
-	snprintf(raw, sizeof(raw), "m.least_detail >= %d",
+	snprintf(raw, sizeof(raw), "m.least_detail >= %d AND m.first_op = 1",
 		 event->notable ? DETAIL_NOTABLE : DETAIL_ALL);
 	view_add(&v, "event", "complete", raw, "",
 		 "1: the machine has kept every event of this kind.");
@@ -442,7 +457,7 @@ static_assert(EVENT_ALLOC == 1 && EVENT_FREE == 2 && EVENT_ZONE_FALLBACK == 7 &&
 	}
 #define COMPLETE_COLUMN(level)                                                    \
 	{                                                                         \
-		"complete", "least_detail >= " level, "",                         \
+		"complete", "least_detail >= " level " AND first_op = 1", "",     \
 		    "1: the machine has kept every event that this is made from." \
 	}
 
@@ -463,6 +478,8 @@ static const struct fixed_column machine_config_columns[] = {
     {"machine", "m.name", "", "Name of the machine."},
     {"backend", "m.backend", "", "sim or kernel."},
     {"live", "m.ended_ns IS NULL", "", "1 until Destroy."},
+    {"first_op", "m.first_op", "",
+     "First op that is kept; what led there is in a checkpoint. 1: all are."},
     {"preset", NAME_OF("Preset", "m.preset"), "", "Its layout."},
     {"pae", "m.flags & 1", "", "Three-level page tables."},
     {"early", "(m.flags >> 1) & 1", "", "Begins with memblock alone."},
@@ -541,7 +558,8 @@ static const struct fixed_column allocations_columns[] = {
     COMPLETE_COLUMN("3"),
 };
 static const char allocations_from[] =
-    "FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, " OP_NUMBER " AS op,"
+    "FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, m.first_op, " OP_NUMBER
+    " AS op,"
     " " O_CODE " AS code, " O_TASK " AS task, " O_OWNER
     " AS owner, o.time_ns, e.kind, e.w0 AS pfn, e.w1 AS \"order\", e.w2 AS gfp,"
     " e.w3 AS zone, e.w4 AS migratetype, lead(e.kind) OVER w AS next_kind,"
@@ -566,7 +584,7 @@ static const struct fixed_column zone_fallbacks_columns[] = {
      "(SELECT a.w2 FROM events a WHERE a.id >= o.first_event"
      " AND a.id < o.first_event + o.nr_events AND a.kind = " K_ALLOC " AND a.w0 = e.w3 LIMIT 1)",
      "", "Flags of the request; null unless the detail is all."},
-    {"complete", "m.least_detail >= 2", "",
+    {"complete", "m.least_detail >= 2 AND m.first_op = 1", "",
      "1: the machine has kept every event that this is made from."},
 };
 static const struct fixed_column faults_columns[] = {
@@ -578,7 +596,7 @@ static const struct fixed_column faults_columns[] = {
     {"count", "count(*)", "", "How many."},
     {"first_op", "min(" OP_NUMBER ")", "", "The first of them."},
     {"last_op", "max(" OP_NUMBER ")", "", "The last of them."},
-    {"complete", "m.least_detail >= 2", "",
+    {"complete", "m.least_detail >= 2 AND m.first_op = 1", "",
      "1: the machine has kept every event that this is made from."},
 };
 static const char faults_from[] =
@@ -600,7 +618,8 @@ static const struct fixed_column free_pages_columns[] = {
 static const char free_pages_from[] =
     "FROM (SELECT *, sum(change) OVER (PARTITION BY machine_id, machine, zone, era ORDER BY id)"
     " AS free"
-    " FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, " OP_NUMBER " AS op,"
+    " FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, m.first_op, " OP_NUMBER
+    " AS op,"
     " o.time_ns, o.key AS this_key, e.id, " ZONE_OF_EVENT " AS zone,"
     " CASE e.kind WHEN " K_ALLOC " THEN -(1 << e.w1) WHEN " K_FREE
     " THEN 1 << e.w1 ELSE e.w5 END AS change,"
@@ -617,7 +636,8 @@ static const struct fixed_column pkmap_occupancy_columns[] = {
     COMPLETE_COLUMN("3"),
 };
 static const char pkmap_occupancy_from[] =
-    "FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, " OP_NUMBER " AS op,"
+    "FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, m.first_op, " OP_NUMBER
+    " AS op,"
     " o.time_ns, o.key AS this_key,"
     " sum(CASE e.kind WHEN " K_PTE_SET " THEN 1 ELSE -1 END) OVER w AS mapped,"
     " lead(o.key) OVER w AS next_key " WITH_PKMAP " WINDOW w AS (" OF_MACHINE " ORDER BY e.id))"
@@ -772,14 +792,39 @@ static int run(sqlite3 *db, const char *sql, const char *doing, char *err, size_
 	return error;
 }
 
+int schema_migrate(sqlite3 *db, char *err, size_t err_size)
+{
+	int64_t version = 0;
+	int error = HISTORY_OK;
+
+	integer_of(db, "PRAGMA user_version", &version);
+	while (!error && version < HISTORY_SCHEMA_VERSION) {
+		char *sql = sqlite3_mprintf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT",
+					    migrations[version + 1], (int)version + 1);
+
+		error = run(db, sql, "bringing the tables up to date", err, err_size);
+		sqlite3_free(sql);
+		version++;
+	}
+	return error;
+}
+
 int schema_create(sqlite3 *db, char *err, size_t err_size)
 {
-	char *sql = sqlite3_mprintf(
-	    "PRAGMA page_size = %d; BEGIN IMMEDIATE; PRAGMA application_id = %d;"
-	    "PRAGMA user_version = %d; %s COMMIT",
-	    HISTORY_PAGE_SIZE, HISTORY_APPLICATION_ID, HISTORY_SCHEMA_VERSION, tables_sql);
-	int error = run(db, sql, "making the tables", err, err_size);
+	sqlite3_str *s = sqlite3_str_new(db);
+	char *sql;
+	int error;
 
+	sqlite3_str_appendf(s,
+			    "PRAGMA page_size = %d; BEGIN IMMEDIATE; PRAGMA application_id = %d;"
+			    "PRAGMA user_version = %d; %s",
+			    HISTORY_PAGE_SIZE, HISTORY_APPLICATION_ID, HISTORY_SCHEMA_VERSION,
+			    tables_sql);
+	for (int version = 2; version <= HISTORY_SCHEMA_VERSION; version++)
+		sqlite3_str_appendall(s, migrations[version]);
+	sqlite3_str_appendall(s, "COMMIT");
+	sql = sqlite3_str_finish(s);
+	error = run(db, sql, "making the tables", err, err_size);
 	sqlite3_free(sql);
 	return error;
 }

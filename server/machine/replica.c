@@ -5,7 +5,7 @@
  *  1. The ops that the engine has asleep are `parked`, in order of number.
  *  2. After a false answer nothing but replica_free() is called.
  */
-#include "replica.h"
+#include "replica_priv.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,15 +16,6 @@
 #include "machine_priv.h"
 #include "sim.h"
 #include "state.h"
-
-struct replica {
-	struct sim *sim;
-	struct backend *backend; /* around `sim`, which is its */
-	u64 *parked;
-	u32 nr_parked, max_parked;
-	u32 owners;
-	u8 data[ENGINE_MAX_DATA]; /* of the op that is executed */
-};
 
 static void unpark(void *user, const struct engine_completion *c)
 {
@@ -47,7 +38,10 @@ static void park(struct replica *r, u64 op)
 	r->parked[r->nr_parked++] = op;
 }
 
-struct replica *replica_new(const struct engine_config *config, struct engine_error *why)
+static struct replica *make(const struct engine_config *config, struct engine_error *why,
+			    struct sim *(*make_sim)(const struct engine_config *config,
+						    const struct sim_hooks *hooks,
+						    struct engine_error *why))
 {
 	struct replica *r = calloc(1, sizeof *r);
 	struct sim_hooks hooks = {.complete = unpark, .user = r};
@@ -56,14 +50,41 @@ struct replica *replica_new(const struct engine_config *config, struct engine_er
 		snprintf(why->text, sizeof why->text, "no memory");
 		return NULL;
 	}
-	r->sim = sim_new(config, &hooks, why);
+	r->sim = make_sim(config, &hooks, why);
 	r->backend = backend_sim_wrap(r->sim);
 	if (!r->backend) {
 		free(r);
 		return NULL;
 	}
-	sim_set_quiet(r->sim, true);
 	return r;
+}
+
+struct replica *replica_new(const struct engine_config *config, struct engine_error *why)
+{
+	struct replica *r = make(config, why, sim_new);
+
+	if (r)
+		sim_set_quiet(r->sim, true);
+	return r;
+}
+
+struct replica *replica_load_begin(const struct engine_config *config, struct engine_error *why)
+{
+	return make(config, why, sim_new_empty);
+}
+
+bool replica_load_end(struct replica *r, const u64 *parked, u32 nr_parked, u32 owners,
+		      struct engine_error *why)
+{
+	if (!sim_take_up(r->sim)) {
+		snprintf(why->text, sizeof why->text, "there is no machine in it");
+		return false;
+	}
+	sim_set_quiet(r->sim, true);
+	for (u32 i = 0; i < nr_parked; i++)
+		park(r, parked[i]);
+	r->owners = owners;
+	return true;
 }
 
 void replica_free(struct replica *r)
@@ -131,6 +152,11 @@ bool replica_skip(struct replica *r, struct engine_error *why)
 	struct engine_result res;
 
 	return execute(r, &(struct engine_op){.code = OP_WITHDRAW}, &res, why);
+}
+
+struct engine_digest replica_digest(struct replica *r)
+{
+	return sim_digest(r->sim);
 }
 
 u64 replica_op(const struct replica *r)

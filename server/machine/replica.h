@@ -18,6 +18,24 @@ struct replica;
 struct replica *replica_new(const struct engine_config *config, struct engine_error *why);
 void replica_free(struct replica *r); /* NULL is fine */
 
+/* As one was kept, in pieces (replica_save_*): each is given once, in their order. False with
+ * `why`: it is damaged, and the replica worth nothing. The last call takes it up. */
+struct replica *replica_load_begin(const struct engine_config *config, struct engine_error *why);
+bool replica_load_piece(struct replica *r, const u8 *bytes, size_t length,
+			struct engine_error *why);
+bool replica_load_end(struct replica *r, const u64 *parked, u32 nr_parked, u32 owners,
+		      struct engine_error *why);
+
+/* All that it is, as compressed pieces of some 100 KiB: RAM that is not zero, and what the
+ * host keeps of its CPUs. Nothing is executed between begin and end. */
+struct replica_save;
+struct replica_save *replica_save_begin(struct replica *r); /* NULL: no memory */
+/* The next piece, good until the next call; 0: that was all. */
+size_t replica_save_next(struct replica_save *s, const u8 **ret);
+u64 replica_save_frames(const struct replica_save *s); /* so far */
+void replica_save_end(struct replica_save *s);	       /* NULL is fine */
+struct engine_digest replica_digest(struct replica *r);
+
 /* What an op answered, as it was recorded. */
 struct replica_answer {
 	u32 status;

@@ -111,6 +111,45 @@ struct sim *sim_new(const struct engine_config *config, const struct sim_hooks *
 	return NULL;
 }
 
+struct sim *sim_new_empty(const struct engine_config *config, const struct sim_hooks *hooks,
+			  struct engine_error *why)
+{
+	return make_body(config, hooks, OWN_RAM, why);
+}
+
+u8 *sim_frame(struct sim *s, pfn_t pfn)
+{
+	u8 *bytes =
+	    (u64)pfn << PAGE_SHIFT < s->arena.bytes ? sim_ram(s, (u64)pfn << PAGE_SHIFT) : NULL;
+
+	if (bytes)
+		arena_mark(&s->arena, pfn);
+	return bytes;
+}
+
+bool sim_take_up(struct sim *s)
+{
+	return engine_attach(&s->engine, &s->config);
+}
+
+size_t sim_host_state_size(const struct sim *s)
+{
+	return s->nr_cpus * sizeof s->cpu[0];
+}
+
+const void *sim_host_state(const struct sim *s)
+{
+	return s->cpu;
+}
+
+bool sim_set_host_state(struct sim *s, const void *state, size_t size)
+{
+	if (size != sim_host_state_size(s))
+		return false;
+	memcpy(s->cpu, state, size);
+	return true;
+}
+
 struct sim *sim_copy(struct sim *from, const struct sim_hooks *hooks)
 {
 	struct engine_error ignored;

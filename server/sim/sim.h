@@ -33,6 +33,20 @@ struct sim *sim_new(const struct engine_config *config, const struct sim_hooks *
 /* A copy of the machine as it is now, at a cost proportional to what was touched.
  * The caller has flushed the TLBs (an op does). NULL: no memory. */
 struct sim *sim_copy(struct sim *s, const struct sim_hooks *hooks);
+/* A machine's body without a machine in it: its frames are written, its host's state is set,
+ * and then it is taken up. Nothing but these three, and sim_free(), before the last. NULL
+ * with `why`. */
+struct sim *sim_new_empty(const struct engine_config *config, const struct sim_hooks *hooks,
+			  struct engine_error *why);
+u8 *sim_frame(struct sim *s, pfn_t pfn); /* to be written; NULL: there is no RAM */
+bool sim_take_up(struct sim *s);	 /* false: there is no machine in it */
+/* What the host of a machine keeps beside its RAM: each CPU's CR3 and its TLB, which may be
+ * stale. With it a machine that is taken up goes on exactly as the one that was kept. It has
+ * no pointers; its size and the number of CPUs say whether it fits. */
+size_t sim_host_state_size(const struct sim *s);
+const void *sim_host_state(const struct sim *s);
+bool sim_set_host_state(struct sim *s, const void *state, size_t size); /* false: of another */
+
 /* A window on a machine that another executes: check, inspect, digest and resident bytes
  * alone. `ram_file` (arena.h says how it is laid out) stays the caller's and must outlive
  * the view. NULL: there is no machine in it, or no memory. */
