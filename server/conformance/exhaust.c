@@ -26,6 +26,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frames/pcp.h"
+
 enum exit_kind { EXIT_LOW, EXIT_MIN, EXIT_EMPTY, NR_EXITS, EXIT_UNEXPLAINED };
 
 struct exhaustion {
@@ -155,7 +157,7 @@ static s64 refill_of(const struct exhaustion *x, const struct zone *z)
 {
 	u32 blocks = z->pcp_batch >> x->order;
 
-	if (x->order > PCP_MAX_ORDER)
+	if (!pcp_has_order(&x->p->b->e->st->layout, x->order))
 		return 1 << x->order;
 	return (s64)(blocks > 2 ? blocks : 2) << x->order;
 }
@@ -188,10 +190,12 @@ static s64 mark_of(const struct exhaustion *x, const struct zone *z, u32 sweep, 
 	return mark + z->reserve[class_of(x->gfp)];
 }
 
-/* Blocks that this request could have had: HIGHATOMIC ones only where it may use them. */
+/* Blocks that this request could have had. HIGHATOMIC ones are for those that cannot wait;
+ * not for the sweep without marks. */
 static u32 blocks_left(const struct exhaustion *x, const struct zone *z)
 {
-	u32 types = is_patient(x) ? MIGRATE_HIGHATOMIC : MIGRATE_HIGHATOMIC + 1;
+	bool urgent = !is_patient(x) && !(x->gfp & __GFP_MEMALLOC);
+	u32 types = urgent ? MIGRATE_HIGHATOMIC + 1 : MIGRATE_HIGHATOMIC;
 	u32 blocks = z->frontier.blocks;
 
 	for (u32 order = x->order; order < NR_ORDERS; order++)

@@ -52,15 +52,15 @@ static void boots(void **state)
 static void sequences(void **state)
 {
 	(void)state;
-	assert_int_equal(check_all(RECORDED "recordings/*/seq*.jsonl.gz", CONFORMANCE_SEQUENCE, 28),
-			 46551);
+	assert_int_equal(check_all(RECORDED "recordings/*/seq*.jsonl.gz", CONFORMANCE_SEQUENCE, 32),
+			 54821);
 }
 
 static void exhaustion(void **state)
 {
 	(void)state;
 	assert_int_equal(
-	    check_all(RECORDED "recordings/*/exhaust.jsonl.gz", CONFORMANCE_SEQUENCE, 5), 19138077);
+	    check_all(RECORDED "recordings/*/exhaust.jsonl.gz", CONFORMANCE_SEQUENCE, 7), 32307419);
 }
 
 static void kernel_mappings(void **state)
