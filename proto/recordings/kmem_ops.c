@@ -145,6 +145,7 @@ static void add(struct kmem_ops *k, const struct kmem_event *ev)
 		   .cpu = (uint16_t)ev->cpu,
 		   .order = (uint8_t)ev->order,
 		   .is_alloc = ev->kind == KMEM_ALLOC,
+		   .in_irq = ev->in_irq,
 		   .boosts = ev->kind == KMEM_ALLOC && k->boosts},
 	    .undecided = ev->kind == KMEM_FREE && ev->order == 0,
 	};

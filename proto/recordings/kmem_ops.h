@@ -12,7 +12,9 @@
  *  3. When kswapd took a watermark boost back is not in a trace. It is taken to have done
  *     so at once: after an allocation that boosted, every zone's boost goes. Whoever
  *     replays counts how often.
- *  4. A failed allocation (page NULL, frame 0) is an op that should fail.
+ *  4. Events have the order in which they were written. An interrupt between taking a block
+ *     and writing that down puts its own events before it: in_irq tells of whose they are.
+ *  5. A failed allocation (page NULL, frame 0) is an op that should fail.
  */
 #ifndef RECORDINGS_KMEM_OPS_H
 #define RECORDINGS_KMEM_OPS_H
@@ -26,6 +28,7 @@ struct kmem_op {
 	uint8_t order;
 	bool is_alloc;
 	bool boosts; /* an mm_page_alloc_extfrag came with it */
+	bool in_irq; /* it happened in an interrupt */
 };
 
 /* Which part of a trace counts. Zero it for all of it. */

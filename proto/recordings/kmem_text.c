@@ -194,6 +194,15 @@ static void read_task(const char *text, const char *end, struct kmem_event *ev)
 	ev->comm[length] = 0;
 }
 
+/* ftrace's flags, between CPU and time: the third is the context, '.' being a task's. Where
+ * the column is missing there is nothing but blanks. */
+static bool flags_in_irq(const char *from, const char *end)
+{
+	const char *flags = from < end ? from + strspn(from, " \t") : end;
+
+	return end - flags > 3 && strchr("hHsSzZ", flags[2]) != NULL;
+}
+
 /* Reads the time that ends at `colon`, then CPU and task. */
 static bool read_head(const char *line, const char *colon, struct kmem_event *ev)
 {
@@ -215,6 +224,8 @@ static bool read_head(const char *line, const char *colon, struct kmem_event *ev
 	for (bracket = from; bracket > line && *bracket != '[';)
 		bracket--;
 	ev->cpu = *bracket == '[' ? (uint32_t)strtoul(bracket + 1, NULL, 10) : 0;
+	if (*bracket == '[')
+		ev->in_irq = flags_in_irq(bracket + strcspn(bracket, "]") + 1, from);
 	read_task(line, *bracket == '[' ? bracket : from, ev);
 	return true;
 }

@@ -31,6 +31,7 @@ struct kmem_event {
 	uint32_t gfp;
 	bool gfp_unknown; /* there was a flag that this kernel does not know */
 	char comm[KMEM_COMM_LENGTH];
+	bool in_irq; /* in a hard or soft interrupt; false where the text does not say */
 };
 
 enum kmem_line {

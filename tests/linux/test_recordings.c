@@ -21,43 +21,43 @@ static const struct spelling {
     {"          <idle>-0       [001] d..1.    12.000001: mm_page_alloc: page=(ptrval) pfn=0x23d8 "
      "order=1 migratetype=0 gfp_flags=GFP_KERNEL_ACCOUNT|__GFP_ZERO",
      {KMEM_ALLOC, 12000001, 1, 0, 0x23d8, 1, GFP_KERNEL | __GFP_ACCOUNT | __GFP_ZERO, false,
-      "<idle>"}},
+      "<idle>", false}},
     {"kworker/10:1-440     [010] .....   355.369905: mm_page_free: page=00000000dc8c03bd "
      "pfn=0x182190 order=2",
-     {KMEM_FREE, 355369905, 10, 440, 0x182190, 2, 0, false, "kworker/10:1"}},
+     {KMEM_FREE, 355369905, 10, 440, 0x182190, 2, 0, false, "kworker/10:1", false}},
     /* An older kernel: decimal pfn, no 0x, a pointer. */
     {"netperf-3887  [032] ....   393.246420: mm_page_alloc: page=ffffea0021272200 pfn=8690824 "
      "order=3 migratetype=0 gfp_flags=GFP_KERNEL|__GFP_NOWARN|__GFP_COMP",
      {KMEM_ALLOC, 393246420, 32, 3887, 8690824, 3, GFP_KERNEL | __GFP_NOWARN | __GFP_COMP, false,
-      "netperf"}},
+      "netperf", false}},
     /* No flags column at all; old names of single flags. */
     {"a b-c-77 [000] 1.5: mm_page_alloc: page=f4 pfn=9 order=0 migratetype=2 "
      "gfp_flags=GFP_ATOMIC|GFP_NOWARN|GFP_COLD",
-     {KMEM_ALLOC, 1500000, 0, 77, 9, 0, GFP_ATOMIC | __GFP_NOWARN, false, "a b-c"}},
+     {KMEM_ALLOC, 1500000, 0, 77, 9, 0, GFP_ATOMIC | __GFP_NOWARN, false, "a b-c", false}},
     /* With a thread group; of perf, PID/TID: the thread, as ftrace has it. */
     {"  bash-12 (  9) [000] .... 2.000000: mm_page_free_batched: page=1 pfn=0x10 order=0 cold=1",
-     {KMEM_FREE_BATCHED, 2000000, 0, 12, 0x10, 0, 0, false, "bash"}},
+     {KMEM_FREE_BATCHED, 2000000, 0, 12, 0x10, 0, 0, false, "bash", false}},
     {"perf  6429 [000]    22.498450:             kmem:mm_page_alloc: page=0x176a17 pfn=1534487 "
      "order=0 migratetype=0 gfp_flags=GFP_KERNEL",
-     {KMEM_ALLOC, 22498450, 0, 6429, 1534487, 0, GFP_KERNEL, false, "perf"}},
+     {KMEM_ALLOC, 22498450, 0, 6429, 1534487, 0, GFP_KERNEL, false, "perf", false}},
     {"my prog  10/11 [003] 7.000123: kmem:mm_page_free_direct: page=0x1 pfn=17 order=4",
-     {KMEM_FREE, 7000123, 3, 11, 17, 4, 0, false, "my prog"}},
+     {KMEM_FREE, 7000123, 3, 11, 17, 4, 0, false, "my prog", false}},
     /* Old kernels print no order of what a batch frees. */
     {"x-1 [000] .... 3.25: mm_pagevec_free: page=f pfn=18 cold=0",
-     {KMEM_FREE_BATCHED, 3250000, 0, 1, 18, 0, 0, false, "x"}},
+     {KMEM_FREE_BATCHED, 3250000, 0, 1, 18, 0, 0, false, "x", false}},
     /* A vendor's keys between, and a flag in numbers. */
     {"x-1 [000] .... 3.000000: mm_page_alloc: page=f nr_free=3650 pfn=0x12 zone=1 order=0 "
      "migratetype=1 gfp_flags=GFP_HIGHUSER_MOVABLE|0x100",
-     {KMEM_ALLOC, 3000000, 0, 1, 0x12, 0, GFP_HIGHUSER_MOVABLE | __GFP_ZERO, false, "x"}},
+     {KMEM_ALLOC, 3000000, 0, 1, 0x12, 0, GFP_HIGHUSER_MOVABLE | __GFP_ZERO, false, "x", false}},
     {"x-1 [000] .... 3.000000: mm_page_alloc: page=00000000 pfn=0 order=9 migratetype=1 "
      "gfp_flags=__GFP_ATOMIC|__GFP_FANCY",
-     {KMEM_ALLOC, 3000000, 0, 1, 0, 9, __GFP_ATOMIC, true, "x"}},
+     {KMEM_ALLOC, 3000000, 0, 1, 0, 9, __GFP_ATOMIC, true, "x", false}},
     {"x-1 [000] .... 3.000000: mm_page_alloc_extfrag: page=f pfn=0x400 alloc_order=3 "
      "fallback_order=9 pageblock_order=9 alloc_migratetype=0 fallback_migratetype=1 "
      "fragmenting=0 change_ownership=1",
-     {KMEM_EXTFRAG, 3000000, 0, 1, 0x400, 3, 0, false, "x"}},
+     {KMEM_EXTFRAG, 3000000, 0, 1, 0x400, 3, 0, false, "x", false}},
     {"x-1 [000] .... 3.000000: mm_page_pcpu_drain: page=f pfn=0x400 order=0 migratetype=1",
-     {KMEM_OTHER, 3000000, 0, 1, 0, 0, 0, false, "x"}},
+     {KMEM_OTHER, 3000000, 0, 1, 0, 0, 0, false, "x", false}},
 };
 
 static void test_spellings(void **state)
@@ -78,6 +78,29 @@ static void test_spellings(void **state)
 		assert_int_equal(got.gfp, want->gfp);
 		assert_int_equal(got.gfp_unknown, want->gfp_unknown);
 		assert_string_equal(got.comm, want->comm);
+	}
+}
+
+static void test_contexts(void **state)
+{
+	static const struct {
+		const char *line;
+		bool in_irq;
+	} cases[] = {
+	    {"x-1 [000] ..... 1.0: mm_page_free: pfn=1 order=0", false},
+	    {"x-1 [000] .Ns.. 1.0: mm_page_free: pfn=1 order=0", true},
+	    {"x-1 [000] d.h1 1.0: mm_page_free: pfn=1 order=0", true},
+	    {"x-1 [000] dNh2. 1.0: mm_page_free: pfn=1 order=0", true},
+	    {"x-1 [000] 1.0: mm_page_free: pfn=1 order=0", false},
+	    {"x 1 [000] 1111.0: kmem:mm_page_free: pfn=1 order=0", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct kmem_event ev;
+
+		assert_int_equal(kmem_parse(cases[i].line, &ev), KMEM_LINE_EVENT);
+		assert_int_equal(ev.in_irq, cases[i].in_irq);
 	}
 }
 
@@ -213,9 +236,9 @@ static void test_span(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_spellings),	  cmocka_unit_test(test_noise),
-	    cmocka_unit_test(test_announcements), cmocka_unit_test(test_window),
-	    cmocka_unit_test(test_span),
+	    cmocka_unit_test(test_spellings), cmocka_unit_test(test_noise),
+	    cmocka_unit_test(test_contexts),  cmocka_unit_test(test_announcements),
+	    cmocka_unit_test(test_window),    cmocka_unit_test(test_span),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
