@@ -25,6 +25,17 @@ static inline size_t bytes_length(const struct bytes *b)
 void bytes_take(struct bytes *b, size_t length);
 void bytes_free(struct bytes *b);
 
+/* Memory for messages that die together: bump.c. */
+struct bump {
+	ProtobufCAllocator allocator;
+	struct bump_chunk *chunks;
+};
+
+void bump_init(struct bump *a);
+/* Takes everything back at once. */
+void bump_reset(struct bump *a);
+void bump_free(struct bump *a);
+
 struct zoned {
 	char *address;
 	char *token; /* "Bearer ..." or NULL */
@@ -97,6 +108,9 @@ int stream_on_data(struct zoned_stream *s, const uint8_t *data, size_t length);
 void stream_on_close(struct zoned_stream *s, uint32_t h2_error);
 /* The stream is over with `result`. Idempotent: the first reason stands. */
 void stream_finish(struct zoned_stream *s, int result, const char *reason);
+/* zoned_stream_receive() with memory from `allocator`; NULL: malloc's. */
+int stream_receive(struct zoned_stream *s, uint32_t timeout_ms, ProtobufCAllocator *allocator,
+		   ProtobufCMessage **ret_message);
 /* Ends streams whose deadline has passed. */
 void streams_expire(struct zoned *z);
 

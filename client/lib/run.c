@@ -68,6 +68,7 @@ struct zoned_run {
 	struct op_list kept, filled; /* in flight; in the batch */
 	bool in_doubt;		     /* some kept op is */
 	struct backoff backoff;
+	struct bump results; /* the batch of results that is being handled */
 };
 
 static size_t put_varint(uint8_t *to, uint64_t n)
@@ -161,6 +162,7 @@ int zoned_run_open(struct zoned *z, const Zoned__V1__OpContext *context, zoned_r
 	run->user = user;
 	list_init(&run->kept);
 	list_init(&run->filled);
+	bump_init(&run->results);
 	run->context = copy_context(context);
 	rc = run->context ? open_stream(run) : out_of_memory(z);
 	if (rc) {
@@ -352,7 +354,7 @@ static int receive_batch(struct zoned_run *run, uint32_t timeout_ms)
 	ProtobufCMessage *message;
 	Zoned__V1__ResultBatch *batch;
 	size_t i;
-	int rc = zoned_stream_receive(run->stream, timeout_ms, &message);
+	int rc = stream_receive(run->stream, timeout_ms, &run->results.allocator, &message);
 
 	if (rc)
 		return rc;
@@ -366,7 +368,7 @@ static int receive_batch(struct zoned_run *run, uint32_t timeout_ms)
 			answer(run, batch->results[i]->index, batch->results[i]);
 	}
 	run->backoff = (struct backoff){0};
-	protobuf_c_message_free_unpacked(message, NULL);
+	bump_reset(&run->results);
 	return rc;
 }
 
@@ -609,5 +611,6 @@ void zoned_run_close(struct zoned_run *run)
 	if (run->context)
 		zoned__v1__op_context__free_unpacked(run->context, NULL);
 	bytes_free(&run->batch);
+	bump_free(&run->results);
 	free(run);
 }

@@ -411,11 +411,12 @@ int zoned_stream_open(struct zoned *z, const char *method,
 	return 0;
 }
 
-static int unpack_first(struct zoned_stream *s, ProtobufCMessage **ret_message)
+static int unpack_first(struct zoned_stream *s, ProtobufCAllocator *allocator,
+			ProtobufCMessage **ret_message)
 {
 	struct stream_message *m = s->first;
 	ProtobufCMessage *message =
-	    protobuf_c_message_unpack(s->reply_type, NULL, m->length, m->bytes);
+	    protobuf_c_message_unpack(s->reply_type, allocator, m->length, m->bytes);
 
 	s->first = m->next;
 	if (!s->first)
@@ -429,8 +430,8 @@ static int unpack_first(struct zoned_stream *s, ProtobufCMessage **ret_message)
 	return 0;
 }
 
-int zoned_stream_receive(struct zoned_stream *s, uint32_t timeout_ms,
-			 ProtobufCMessage **ret_message)
+int stream_receive(struct zoned_stream *s, uint32_t timeout_ms, ProtobufCAllocator *allocator,
+		   ProtobufCMessage **ret_message)
 {
 	uint64_t deadline = clock_deadline(timeout_ms);
 	bool looked = false;
@@ -439,7 +440,7 @@ int zoned_stream_receive(struct zoned_stream *s, uint32_t timeout_ms,
 		uint32_t left;
 
 		if (s->first)
-			return unpack_first(s, ret_message);
+			return unpack_first(s, allocator, ret_message);
 		if (s->over)
 			return stream_result(s);
 		left = clock_left_ms(deadline);
@@ -449,6 +450,12 @@ int zoned_stream_receive(struct zoned_stream *s, uint32_t timeout_ms,
 		zoned_process(s->connection, left);
 		looked = true;
 	}
+}
+
+int zoned_stream_receive(struct zoned_stream *s, uint32_t timeout_ms,
+			 ProtobufCMessage **ret_message)
+{
+	return stream_receive(s, timeout_ms, NULL, ret_message);
 }
 
 void zoned_stream_close(struct zoned_stream *s)
