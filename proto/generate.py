@@ -279,7 +279,12 @@ class Tables:
         doc = self.c.docs.get(f"{full}.{f.name}", "")
         return (f"{{{c_string(f.name)}, {f.number}, {kind}, {c_string(a.unit)}, {a.min:#x}u, {limit:#x}u, "
                 f"{{{', '.join(enums)}}}, {'true' if a.flags else 'false'}, "
-                f"{'true' if a.required else 'false'}, {length}, {c_string(doc)}}}")
+                f"{'true' if a.required else 'false'}, {length}, {self.thing(a)}, "
+                f"{c_string(a.extent)}, {c_string(doc)}}}")
+
+    def thing(self, a):
+        things = {v.number: v.name for v in self.c.enums["zoned.v1.Thing"].value}
+        return things[a.thing]
 
     def field_array(self, full, ints, data=None):
         """Returns the initializer of a struct contract_fields."""
@@ -309,10 +314,21 @@ class Tables:
         self.lines.append("};\n")
         return f"answers_{name}, {len(info.answer)}"
 
+    def check_things(self, full):
+        """What names a thing is annotated, and extents are fields of the op."""
+        m, result = self.c.messages[full], self.c.messages[full + "Result"]
+        for f in list(m.field) + list(result.field):
+            a = self.c.option(f, "arg")
+            if a.extent and a.extent not in [x.name for x in m.field]:
+                die(f"{full}: no field {a.extent} for the extent of {f.name}")
+            if f in list(m.field) and a.unit in ("pfn", "va") and not a.thing:
+                die(f"{full}.{f.name}: of what thing is it the name? Say (arg).thing")
+
     def ops(self, ops):
         rows = []
         for name, info in ops:
             full = "zoned.v1." + name
+            self.check_things(full)
             args = self.field_array(full, *self.c.fields(full, MAX_ARGS, True))
             values = self.field_array(full + "Result",
                                       *self.c.fields(full + "Result", MAX_VALUES, True))
@@ -432,6 +448,8 @@ struct contract_field {
 	bool is_flags;
 	bool required;
 	uint32_t max_length; /* of bytes, in bytes; of a list, in elements */
+	enum contract_thing thing; /* what it names or makes */
+	const char *extent; /* how far that reaches: the op's field, or "" */
 	const char *doc;
 };
 

@@ -19,6 +19,7 @@
 #include "config.h"
 #include "conformance.h"
 #include "log.h"
+#include "replay.h"
 #include "rpc.h"
 #include "standard.h"
 
@@ -287,6 +288,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "conformance") == 0)
 		return conformance_command(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "replay") == 0)
+		return replay_command(argc - 1, argv + 1);
 	switch (config_read(argc, argv, &d.config, err, sizeof err)) {
 	case CONFIG_DONE: return EXIT_OK;
 	case CONFIG_WRONG: fprintf(stderr, "zoned: %s\n", err); return EXIT_USAGE;

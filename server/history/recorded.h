@@ -1,0 +1,56 @@
+/*
+ * recorded.h - a history read by somebody who is not its daemon: nothing is locked and
+ * nothing written, and a daemon may go on writing it meanwhile.
+ *
+ * Each call is one statement, and short if its callback is: a reader that holds one
+ * moment of a live history for long keeps the daemon's WAL from starting again, and at
+ * the WAL's limit the daemon refuses ops. So a recording is read in batches.
+ *
+ * Everything here blocks for as long as SQLite reads. Errors are enum history_error, and
+ * `err` gets a sentence.
+ */
+#ifndef HISTORY_RECORDED_H
+#define HISTORY_RECORDED_H
+
+#include "history.h"
+
+struct recorded;
+
+int recorded_open(const char *path, struct recorded **ret, char *err, size_t err_size);
+void recorded_close(struct recorded *r); /* NULL is fine */
+
+enum { RECORDED_NAME = 64 };
+
+struct recorded_machine {
+	uint64_t id;
+	char name[RECORDED_NAME], backend[16];
+	struct engine_config config;
+	uint64_t forked_from, forked_at_op; /* 0: it was created */
+	uint64_t first_op, last_op;	    /* of its own rows; 0: it has none */
+	bool ended;
+};
+/* By name: the one that has not ended, else the one that ended last. "#7" is the machine
+ * of that number. HISTORY_SQL: there is none. */
+int recorded_find(struct recorded *r, const char *name, struct recorded_machine *ret, char *err,
+		  size_t err_size);
+int recorded_machine(struct recorded *r, uint64_t id, struct recorded_machine *ret, char *err,
+		     size_t err_size);
+
+/* Ops with all that is kept of them, events too. What a record points at is good during the
+ * callback; of the result's data there is a hash, recorded_hash(), and no bytes. From `from_op` to
+ * `to_op` in order, op 0 (boot and its events) among them. The callback returns false to stop:
+ * HISTORY_ABORTED. */
+int recorded_ops(struct recorded *r, uint64_t machine, uint64_t from_op, uint64_t to_op,
+		 bool (*fn)(void *arg, const struct history_record *op), void *arg, char *err,
+		 size_t err_size);
+/* The ends of parked ops that ops up to `to_op` brought about, by who did. Ancestors have
+ * their own. */
+int recorded_completions(struct recorded *r, uint64_t machine, uint64_t to_op,
+			 bool (*fn)(void *arg, uint64_t woken_by,
+				    const struct engine_completion *c),
+			 void *arg, char *err, size_t err_size);
+
+/* What a record's result_hash is. */
+uint64_t recorded_hash(const uint8_t *bytes, size_t length);
+
+#endif
