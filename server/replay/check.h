@@ -15,7 +15,10 @@ enum { CHECK_CONTEXT = 5 };
 struct check {
 	const struct source *source;
 	bool other_backend; /* what only one of them tells is not compared */
-	uint32_t detail;    /* that the recorded machine kept at this op */
+	/* The world keeps every event though the recorded machine did not. The level stands
+	 * in the machine's RAM, where a kernel's read can see it: data is not compared. */
+	bool forced;
+	uint32_t detail; /* that the recorded machine kept at this op */
 	uint64_t compared, events_compared;
 	char *before[CHECK_CONTEXT]; /* the latest ops, as text; a ring */
 	uint64_t nr_before;
@@ -33,8 +36,11 @@ bool check_op(struct check *c, const struct history_record *r, const struct worl
  * back end was lost. */
 bool check_fill(struct world *w);
 
-/* What is to be executed for a recorded op: itself, but for the detail of the events,
- * which is no part of the machine. */
+/* What is to be executed for a recorded op: itself. */
 void check_op_of(const struct history_record *r, struct engine_op *ret);
+/* The same for worlds that keep every event: the configuration and each op that would
+ * have it otherwise are changed in that. */
+void check_keep_all(struct check *c, struct engine_config *config);
+void check_op_keeping_all(struct check *c, const struct history_record *r, struct engine_op *ret);
 
 #endif

@@ -143,8 +143,10 @@ static void tell_same(const struct play *p, const struct check *c)
 	if (c->difference)
 		printf("%s", c->difference);
 	printf("%s on %s: %" PRIu64 " ops and %" PRIu64 " events as recorded%s\n", m->name,
-	       r->backend->name, ops, c->events_compared,
+	       r->nr_settings ? "sim" : r->backend->name, ops, c->events_compared,
 	       c->difference ? ", and then the difference above" : "");
+	if (r->nr_settings)
+		puts("there is nothing to compare a what-if with");
 }
 
 static int replay_same(struct play *p)
@@ -269,9 +271,7 @@ static int replay_whatif(struct play *p)
 		clear_progress(p);
 		code = x->check.difference ? CODE_DIFFER : CODE_FAILED;
 		if (x->check.difference)
-			printf("%sthis program does not answer as recorded, so there is nothing to "
-			       "compare with\n",
-			       x->check.difference);
+			tell_same(p, &x->check);
 		else
 			complain(code, p->why.text, "");
 	} else {

@@ -212,7 +212,7 @@ static void forget_there(struct pair *p, uint64_t start, uint64_t length)
 	uint64_t end = start + length;
 	const struct range *r;
 
-	for (uint64_t at = start; (r = names_from(&p->there, at)) && r->start < end;) {
+	for (uint64_t at = start; at < end && (r = names_from(&p->there, at)) && r->start < end;) {
 		uint64_t from = r->start > start ? r->start : start;
 		uint64_t to = r->start + r->length < end ? r->start + r->length : end;
 

@@ -14,22 +14,26 @@ bool whatif_begin(struct whatif *x, const struct source *source, uv_loop_t *loop
 		  struct engine_error *why)
 {
 	const struct recorded_machine *m = source_machine(source);
+	struct engine_config config = m->config;
 
 	*x = (struct whatif){.nr_worlds = 0};
 	check_begin(&x->check, source, strcmp(m->backend, backend_sim.name) != 0);
+	check_keep_all(&x->check, &config);
 	measure_begin(&x->base_measure);
-	return world_open(&x->base, &backend_sim, &m->config, loop, why);
+	return world_open(&x->base, &backend_sim, &config, loop, why);
 }
 
 bool whatif_add(struct whatif *x, const char *label, const struct backend_type *type,
 		const struct engine_config *config, struct engine_error *why)
 {
 	struct whatif_world *w = &x->worlds[x->nr_worlds];
+	struct engine_config keeping_all = *config;
 	struct follow_space here, there;
 
 	if (!follow_space_of(&x->base.config, &here, why) || !follow_space_of(config, &there, why))
 		return false;
-	if (!world_open(&w->world, type, config, x->base.loop, why))
+	keeping_all.detail = x->base.config.detail;
+	if (!world_open(&w->world, type, &keeping_all, x->base.loop, why))
 		return false;
 	x->nr_worlds++;
 	snprintf(w->label, sizeof w->label, "%s", label);
@@ -167,7 +171,7 @@ bool whatif_play(struct whatif *x, const struct history_record *op, struct engin
 	uint64_t number = op->op;
 	struct engine_op played;
 
-	check_op_of(op, &played);
+	check_op_keeping_all(&x->check, op, &played);
 	if (number && !world_execute(&x->base, &played))
 		return lost(&x->base, "the machine that is as recorded", number, why);
 	if (!check_op(&x->check, op, &x->base))

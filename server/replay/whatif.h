@@ -3,7 +3,8 @@
  * with one that is as recorded.
  *
  * The one that is as recorded is checked against the record on the way, and it is what the
- * others are compared with: it has every event, whatever the record kept.
+ * others are compared with. All of them keep every event, whatever the record kept, so that
+ * what is measured does not depend on its detail.
  */
 #ifndef REPLAY_WHATIF_H
 #define REPLAY_WHATIF_H

@@ -56,7 +56,6 @@ bool world_open(struct world *w, const struct backend_type *type,
 	    .user = w, .events = hook_events, .complete = hook_complete, .ready = hook_ready};
 
 	*w = (struct world){.config = *config, .type = type, .loop = loop};
-	w->config.detail = DETAIL_ALL;
 	w->data = malloc(ENGINE_MAX_DATA);
 	if (!w->data)
 		abort();

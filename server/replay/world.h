@@ -1,8 +1,5 @@
 /*
  * world.h - a machine of this program's own, on a back end, that ops are played to.
- *
- * It keeps every event, whatever the recorded machine kept, so that what is measured
- * does not depend on the detail of the history.
  */
 #ifndef REPLAY_WORLD_H
 #define REPLAY_WORLD_H
