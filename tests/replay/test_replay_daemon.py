@@ -50,8 +50,11 @@ class Life:
             self.pages.append((r.pfn, order))
 
     def free(self):
-        if self.pages:
-            pfn, order = self.pages.pop(self.rng.randrange(len(self.pages)))
+        # What is mapped with kmap cannot be freed in HIGHMEM, but in lowmem it can.
+        free = [p for p in self.pages if p[0] not in self.mapped]
+        if free:
+            pfn, order = self.rng.choice(free)
+            self.pages.remove((pfn, order))
             self.op("FreePages", {"pfn": pfn, "order": order})
 
     def kmap(self):
@@ -85,7 +88,8 @@ class Life:
     def touch(self):
         if self.heaps:
             addr, length = self.rng.choice(self.heaps)
-            self.op("Access", {"va": addr, "length": length, "mode": 1, "data": b"user"}, self.task)
+            self.op("Access", {"va": addr, "length": min(length, 65536), "mode": 1,
+                               "data": b"user"}, self.task)
 
     def munmap(self):
         if self.heaps:
