@@ -96,19 +96,19 @@ void recorded_close(struct recorded *r)
 
 /* ---- machines ---- */
 
-/* Columns behind those of MACHINE_COLUMN_LIST. */
+/* Columns behind those of MACHINE_COLUMN_LIST: the last three. */
 #define MACHINE_SQL                                                       \
 	"SELECT " MACHINE_COLUMN_LIST ", ended_ns IS NOT NULL,"           \
 	" (SELECT min(key) FROM op_rows WHERE key BETWEEN (id << 40) + 1" \
 	" AND (id << 40) + 0xffffffffff),"                                \
 	" (SELECT max(key) FROM op_rows WHERE key BETWEEN (id << 40) + 1" \
 	" AND (id << 40) + 0xffffffffff) FROM machines"
-enum { COL_ENDED = 22, COL_FIRST, COL_LAST };
+enum { COL_ENDED, COL_FIRST, COL_LAST, NR_OWN_COLUMNS };
 
 static int read_machine(struct recorded *r, sqlite3_stmt *st, struct recorded_machine *ret)
 {
+	int own = sqlite3_column_count(st) - NR_OWN_COLUMNS, rc;
 	struct history_machine m;
-	int rc;
 
 	memset(ret, 0, sizeof(*ret));
 	rc = replay_read_machine(r->db, st, &ret->config, &m);
@@ -117,9 +117,9 @@ static int read_machine(struct recorded *r, sqlite3_stmt *st, struct recorded_ma
 	snprintf(ret->backend, sizeof(ret->backend), "%s", m.backend);
 	ret->forked_from = m.forked_from;
 	ret->forked_at_op = m.forked_at_op;
-	ret->ended = sqlite3_column_int(st, COL_ENDED);
-	ret->first_op = (uint64_t)sqlite3_column_int64(st, COL_FIRST) & KEY_OP_MASK;
-	ret->last_op = (uint64_t)sqlite3_column_int64(st, COL_LAST) & KEY_OP_MASK;
+	ret->ended = sqlite3_column_int(st, own + COL_ENDED);
+	ret->first_op = (uint64_t)sqlite3_column_int64(st, own + COL_FIRST) & KEY_OP_MASK;
+	ret->last_op = (uint64_t)sqlite3_column_int64(st, own + COL_LAST) & KEY_OP_MASK;
 	return rc;
 }
 
