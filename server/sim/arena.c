@@ -115,14 +115,17 @@ static bool load_window(struct arena_cursor *c, pfn_t pfn)
 	return true;
 }
 
+static bool has_low(struct arena_cursor *c, pfn_t pfn)
+{
+	if ((pfn < c->window_start || pfn >= c->window_end) && !load_window(c, pfn))
+		return true;
+	return c->window[pfn - c->window_start] & PAGEMAP_HAS_PAGE;
+}
+
 static pfn_t next_low(struct arena_cursor *c, pfn_t from)
 {
 	for (pfn_t pfn = from; pfn < c->arena->low_end; pfn++) {
-		if (pfn < c->window_start || pfn >= c->window_end) {
-			if (!load_window(c, pfn))
-				return pfn;
-		}
-		if (c->window[pfn - c->window_start] & PAGEMAP_HAS_PAGE)
+		if (has_low(c, pfn))
 			return pfn;
 	}
 	return NONE;
@@ -157,6 +160,17 @@ static pfn_t next_in_file(const struct arena *a, pfn_t from)
 	if (at >= ARENA_HOLE_START)
 		at += hole;
 	return at >> PAGE_SHIFT < a->end ? (pfn_t)(at >> PAGE_SHIFT) : NONE;
+}
+
+bool arena_has(struct arena_cursor *c, pfn_t pfn)
+{
+	const struct arena *a = c->arena;
+
+	if (a->file >= 0)
+		return next_in_file(a, pfn) == pfn;
+	if (pfn < a->low_end)
+		return has_low(c, pfn);
+	return a->high_touched[(pfn - a->low_end) / 64] >> (pfn - a->low_end) % 64 & 1;
 }
 
 pfn_t arena_next(struct arena_cursor *c, pfn_t from)

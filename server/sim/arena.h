@@ -56,6 +56,8 @@ static inline void arena_mark(struct arena *a, pfn_t pfn)
  * as touched: that costs time, and never a byte. */
 void arena_cursor_open(struct arena_cursor *c, const struct arena *a);
 void arena_cursor_close(struct arena_cursor *c);
+/* Was this frame touched? Asks about its neighbours in the same breath, about no other. */
+bool arena_has(struct arena_cursor *c, pfn_t pfn);
 /* First touched frame at or after `from`; 0xffffffff: none. */
 pfn_t arena_next(struct arena_cursor *c, pfn_t from);
 

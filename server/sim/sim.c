@@ -411,7 +411,7 @@ void sim_read_physical(struct sim *s, paddr_t paddr, void *to, u32 bytes)
 
 		if (!from)
 			memset(out, 0xff, n);
-		else if (arena_next(&cursor, pfn) != pfn)
+		else if (!arena_has(&cursor, pfn))
 			memset(out, 0, n);
 		else
 			memcpy(out, from, n);

@@ -11,8 +11,13 @@
  *   bulk     allocate min(128k, half the zone) blocks, then free them in order
  *   random   the same blocks freed in random order
  *
- * Medians of seven rounds. Ratios to other allocators belong beside figures that
- * were measured in the same minute on the same machine.
+ * Medians of seven rounds, of the thread's own CPU time.
+ *
+ * The allocator's reference is LLFree-C (atomics; no locks here). It is in no
+ * distribution: who has it built gives its figures of the same minutes on the same
+ * machine, in ns, as four arguments, and each row of order 0 gets its ratio:
+ *
+ *   bench_engine [HOT-PAIR BULK-ALLOCATE BULK-FREE ALLOCATE-AND-RANDOM-FREE]
  */
 #include <stdio.h>
 #include <string.h>
@@ -44,9 +49,35 @@ static struct engine_result expect(struct engine_op op)
 	return res;
 }
 
+/* The reference's figures; 0: not given. */
+static struct {
+	double hot, bulk_allocate, bulk_free, random;
+} llfree;
+
+/* The first machine's figure for 8192 live frames, which bounds the others'. */
+static double live_of_first;
+
 static void row(const char *what, const char *unit, double ns)
 {
 	printf("  %-34s %9.1f %s\n", what, ns, unit);
+}
+
+/* A row with something to reach: so many times the speed of the reference. */
+static void row_against(const char *what, const char *unit, double ns, double reference,
+			const char *aim)
+{
+	printf("  %-34s %9.1f %-8s", what, ns, unit);
+	if (reference != 0)
+		printf("  LLFree-C %6.1f, ratio %.2f", reference, reference / ns);
+	printf("  (to reach: %s)\n", aim);
+}
+
+static void row_live(double ns)
+{
+	if (live_of_first == 0)
+		live_of_first = ns;
+	printf("  %-34s %9.1f ns/pair   %.2f of the first machine's  (to reach: at most 1.2)\n",
+	       "order 0, 8192 live, random pair", ns, ns / live_of_first);
 }
 
 static inline pfn_t allocate(struct engine *e, u32 gfp, u32 order)
@@ -213,7 +244,7 @@ static double user_faults(unsigned pages)
 	return bench_median(t, BENCH_ROUNDS);
 }
 
-static void start_cost(const char *name, const struct engine_config *config)
+static void start_cost(const char *name, const struct engine_config *config, const char *aim)
 {
 	struct engine_error why;
 	double t[BENCH_ROUNDS];
@@ -231,8 +262,8 @@ static void start_cost(const char *name, const struct engine_config *config)
 		resident = sim_resident_bytes(s);
 		sim_free(s);
 	}
-	printf("  %-34s %9.2f ms, then %llu KiB resident\n", name, bench_median(t, BENCH_ROUNDS),
-	       (unsigned long long)resident >> 10);
+	printf("  %-34s %9.2f ms, then %llu KiB resident%s\n", name, bench_median(t, BENCH_ROUNDS),
+	       (unsigned long long)resident >> 10, aim);
 }
 
 static void machine(const char *name, struct engine_config config)
@@ -254,17 +285,19 @@ static void machine(const char *name, struct engine_config config)
 
 	if (config.ram == 1024ull << 20)
 		half = 16384; /* half of its HIGHMEM */
-	printf("\n%s (%s)\n", name, has_high ? "blocks from HIGHMEM" : "blocks from NORMAL");
-	row("order 0, hot pair", "ns/pair", hot(gfp, 0, 1000000));
+	printf("\n%s: %u frames for bulk and random, from %s\n", name, half,
+	       has_high ? "HIGHMEM" : "NORMAL");
+	row_against("order 0, hot pair", "ns/pair", hot(gfp, 0, 1000000), llfree.hot,
+		    "5 x LLFree-C");
 	row("order 0, hot pair, as two ops", "ns/pair", hot_ops(gfp, 1000000));
 	struct bulk b = bulk(gfp, 0, half, false);
 
-	row("order 0, bulk allocate", "ns/op", b.alloc);
-	row("order 0, bulk free", "ns/op", b.free);
+	row_against("order 0, bulk allocate", "ns/op", b.alloc, llfree.bulk_allocate, "2.5 x");
+	row_against("order 0, bulk free", "ns/op", b.free, llfree.bulk_free, "2.5 x");
 	b = bulk(gfp, 0, half, true);
-	row("order 0, allocate + random free", "ns/pair", b.alloc + b.free);
-	row("order 0, 8192 live, random pair", "ns/pair",
-	    live_set(gfp, half < 8192 ? half : 8192, 500000));
+	row_against("order 0, allocate + random free", "ns/pair", b.alloc + b.free, llfree.random,
+		    "2 x, stretch 2.5 x");
+	row_live(live_set(gfp, 8192, 500000));
 	for (u32 order = 3; order <= 9; order += 3) {
 		char what[40];
 		unsigned blocks = half >> order < 16 ? 16 : half >> order;
@@ -290,7 +323,7 @@ static void machine(const char *name, struct engine_config config)
 	sim_free(sim);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct engine_config whole = {.preset = PRESET_CLASSIC,
 				      .flags = CONFIG_PAE,
@@ -298,14 +331,21 @@ int main(void)
 				      .nr_e820 = 1,
 				      .e820 = {{0, 64ull << 30, 1, 0}}};
 
-	printf("engine, detail all, medians of %d rounds\n", BENCH_ROUNDS);
+	if (argc == 5) {
+		llfree.hot = atof(argv[1]);
+		llfree.bulk_allocate = atof(argv[2]);
+		llfree.bulk_free = atof(argv[3]);
+		llfree.random = atof(argv[4]);
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("engine, detail all, one thread, medians of %d rounds\n", BENCH_ROUNDS);
 	machine("64 MiB", (struct engine_config){.ram = 64ull << 20});
 	machine("1 GiB", (struct engine_config){.ram = 1024ull << 20});
 	machine("64 GiB, PAE, 1:3 split", whole);
 	printf("\nstarting a machine\n");
-	start_cost("64 GiB, PAE, no hole", &whole);
-	start_cost("4 GiB, PAE",
-		   &(struct engine_config){.flags = CONFIG_PAE, .ram = 4096ull << 20});
-	start_cost("64 MiB", &(struct engine_config){.ram = 64ull << 20});
+	start_cost("64 GiB, PAE, no hole", &whole, "  (to reach: 5 ms)");
+	start_cost("4 GiB, PAE", &(struct engine_config){.flags = CONFIG_PAE, .ram = 4096ull << 20},
+		   "  (to reach: 2048)");
+	start_cost("64 MiB", &(struct engine_config){.ram = 64ull << 20}, "");
 	return 0;
 }

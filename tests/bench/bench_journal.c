@@ -327,15 +327,17 @@ static double run_journal(uint64_t nr_ops, uint64_t batch_ops, enum history_sync
 int main(int argc, char **argv)
 {
 	static const uint64_t batches[] = {1, 128, 256, 512, 1024};
-	uint64_t rows = argc > 1 ? strtoull(argv[1], NULL, 0) : 1000000;
+	uint64_t rows = argc > 1 ? strtoull(argv[1], NULL, 0) : 200000;
 	const char *tmp = getenv("TMPDIR");
 
 	if (argc > 2)
 		events_per_op = (unsigned)strtoul(argv[2], NULL, 0);
 	snprintf(path, sizeof(path), "%s/bench_journal.%d.db", tmp ? tmp : "/tmp", (int)getpid());
-	printf("%u events per op; million rows (ops and events) per second, median of %d\n",
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("detail all, %u events per op; million rows (ops and events) per second, median of "
+	       "%d\n",
 	       events_per_op, BENCH_ROUNDS);
-	printf("%10s %10s %10s %10s\n", "rows/turn", "bare", "journal", "ratio");
+	printf("%10s %10s %10s %10s  (to reach: 0.90)\n", "rows/turn", "bare", "journal", "ratio");
 	for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++) {
 		uint64_t batch = batches[i] / (1 + events_per_op), nr;
 		double bare[BENCH_ROUNDS], journal[BENCH_ROUNDS], ratio[BENCH_ROUNDS];

@@ -191,7 +191,7 @@ int main(int argc, char **argv)
 
 	for (unsigned i = 0; i < 3; i++)
 		rates[i] = stream(argv[1], batch, SECONDS);
-	printf("  machine %-8s batch %u: %.0f ops/s (median of 3)\n", argv[1], batch,
-	       bench_median(rates, 3));
+	printf("  machine %-8s batch %u: %.2f M ops/s (median of 3)\n", argv[1], batch,
+	       bench_median(rates, 3) / 1e6);
 	return 0;
 }

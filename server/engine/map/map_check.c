@@ -181,16 +181,17 @@ static bool check_fixmap(struct engine *e, const struct recount *n, struct engin
 static bool check_slot(struct engine *e, u32 slot, struct engine_error *why)
 {
 	const struct pkmap_state *pk = &e->st->map.pkmap;
+	const struct pkmap_holder *h = &pk->holder[slot];
 	u32 held = 0, count = pk->count[slot];
 
-	for (ref_t ref = pk->holders[slot]; ref;) {
-		const struct pkmap_holder *h = at(e, ref);
-
+	/* The first may be nobody, and nobody is all zeros. */
+	if (!h->count && !h->task && !h->next)
+		h = NULL;
+	for (; h; h = pkmap_holder_next(e, h)) {
 		if (!h->count || (h->task && !task_find(e, h->task)))
 			return refuse(why, "pkmap: holder %u of slot %u is gone or holds nothing",
 				      h->task, slot);
 		held += h->count;
-		ref = h->next;
 	}
 	if (held != (count ? count - 1 : 0))
 		return refuse(why, "pkmap: slot %u has count %u and %u holds", slot, count, held);
@@ -244,12 +245,10 @@ static bool check_holdings(struct engine *e, const struct task *t, struct engine
 	u32 held = 0;
 
 	for (u32 slot = 0; slot < e->st->layout.pkmap_slots; slot++) {
-		for (ref_t ref = e->st->map.pkmap.holders[slot]; ref;) {
-			const struct pkmap_holder *h = at(e, ref);
+		const struct pkmap_holder *h = &e->st->map.pkmap.holder[slot];
 
+		for (; h; h = pkmap_holder_next(e, h))
 			held += h->task == t->number ? h->count : 0;
-			ref = h->next;
-		}
 	}
 	return held == t->holdings ||
 	       refuse(why, "pkmap: task %u holds %u, counted %u", t->number, t->holdings, held);

@@ -141,12 +141,11 @@ static void say_slots(struct engine *e, struct inspect_sink *sink)
 		ROW(sink, ROW_KMAP_WINDOW_SLOTS, slot, va, pk->pfn[slot], pk->count[slot]);
 		say(sink, "slot %4u 0x%08x frame %7u count %u", slot, va, pk->pfn[slot],
 		    pk->count[slot]);
-		for (ref_t ref = pk->holders[slot]; ref;) {
-			const struct pkmap_holder *h = at(e, ref);
+		const struct pkmap_holder *h = &pk->holder[slot];
 
+		for (; h && h->count; h = pkmap_holder_next(e, h)) {
 			ROW(sink, ROW_KMAP_WINDOW_HOLDERS, h->task, pk->pfn[slot], h->count);
 			say(sink, "  task %u x%u", h->task, h->count);
-			ref = h->next;
 		}
 		say(sink, "\n");
 	}

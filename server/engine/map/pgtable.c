@@ -128,14 +128,12 @@ static void install_in_mm(struct engine *e, pfn_t pgd, void *arg)
 	entry_set(e, pgd, directory_index(e, va), directory_entry(e, e->st->map.kernel_pgd, va));
 }
 
-/* A table for va's PTE, made if there is none. 0: no memory. */
-static pfn_t table_make(struct engine *e, pfn_t pgd, va_t va)
+/* Makes the table for va's PTE, which is not there. 0: no memory. */
+static __attribute__((noinline)) pfn_t table_make(struct engine *e, pfn_t pgd, va_t va)
 {
 	bool kernel = va >= pgtable_kernel_start(e);
-	pfn_t directory, table = table_of(e, pgd, va);
+	pfn_t directory, table;
 
-	if (table)
-		return table;
 	if (kernel)
 		pgd = e->st->map.kernel_pgd;
 	directory = directory_of(e, pgd, va);
@@ -148,6 +146,14 @@ static pfn_t table_make(struct engine *e, pfn_t pgd, va_t va)
 	if (kernel && !is_pae(e))
 		mm_for_each_pgd(e, install_in_mm, &va);
 	return table;
+}
+
+/* A table for va's PTE, made if there is none. 0: no memory. */
+static inline pfn_t table_for(struct engine *e, pfn_t pgd, va_t va)
+{
+	pfn_t table = table_of(e, pgd, va);
+
+	return table ? table : table_make(e, pgd, va);
 }
 
 /* ---- an mm's tables ---- */
@@ -252,12 +258,12 @@ u64 pgtable_get(struct engine *e, pfn_t pgd, va_t va)
 
 u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va)
 {
-	return table_make(e, or_kernel(e, pgd), va) ? STATUS_OK : STATUS_NO_MEMORY;
+	return table_for(e, or_kernel(e, pgd), va) ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
 u32 pgtable_set(struct engine *e, pfn_t pgd, va_t va, u64 pte, u32 window)
 {
-	pfn_t table = table_make(e, or_kernel(e, pgd), va);
+	pfn_t table = table_for(e, or_kernel(e, pgd), va);
 
 	if (!table)
 		return STATUS_NO_MEMORY;

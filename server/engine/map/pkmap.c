@@ -12,7 +12,8 @@
  *     maps pfn[slot], whose descriptor names it, unless it is 0.
  *  2. `used` is the number of counts above 1.
  *  3. While anyone sleeps, every slot is in use, and not every holder sleeps.
- *  4. A holder is a task, or 0: the kernel's own contexts, and tasks that are gone.
+ *  4. A holder is a task, or 0: the kernel's own contexts, and tasks that are gone. Each
+ *     is once in a slot's list, the one who came first in the slot itself.
  *
  * The search is that of Linux's map_new_virtual(): it goes on from where the last
  * one ended, flushes when it comes to slot 0, gives up after a whole window, and so
@@ -47,17 +48,19 @@ static va_t slot_va(const struct engine *e, u32 slot)
 
 /* ---- holders ---- */
 
+struct pkmap_holder *pkmap_holder_next(struct engine *e, const struct pkmap_holder *h)
+{
+	return h->next ? at(e, h->next) : NULL;
+}
+
 /* The holder of this task in a slot's list; NULL: none. */
 static struct pkmap_holder *holder_of(struct engine *e, u32 slot, u32 task)
 {
-	for (ref_t ref = pkmap(e)->holders[slot]; ref;) {
-		struct pkmap_holder *h = at(e, ref);
+	struct pkmap_holder *h = &pkmap(e)->holder[slot];
 
-		if (h->task == task)
-			return h;
-		ref = h->next;
-	}
-	return NULL;
+	while (h && !(h->count && h->task == task))
+		h = pkmap_holder_next(e, h);
+	return h;
 }
 
 static void count_holding(struct engine *e, u32 task, u32 by)
@@ -66,35 +69,56 @@ static void count_holding(struct engine *e, u32 task, u32 by)
 		task_find(e, task)->holdings += by;
 }
 
+/* A new holder at the end of a slot's list; NULL: no memory. */
+static struct pkmap_holder *holder_add(struct engine *e, u32 slot, u32 task)
+{
+	struct pkmap_holder *last = &pkmap(e)->holder[slot];
+	ref_t ref;
+
+	if (!last->count) {
+		last->task = task;
+		return last;
+	}
+	ref = slab_alloc(e, SLAB_HOLDER);
+	if (!ref)
+		return NULL;
+	while (last->next)
+		last = at(e, last->next);
+	last->next = ref;
+	last = at(e, ref);
+	last->task = task;
+	return last;
+}
+
 static u32 hold(struct engine *e, u32 slot, u32 task)
 {
 	struct pkmap_holder *h = holder_of(e, slot, task);
-	ref_t *link = &pkmap(e)->holders[slot];
 
-	if (!h) {
-		ref_t ref = slab_alloc(e, SLAB_HOLDER);
-
-		if (!ref)
-			return STATUS_NO_MEMORY;
-		while (*link)
-			link = &((struct pkmap_holder *)at(e, *link))->next;
-		*link = ref;
-		h = at(e, ref);
-		h->task = task;
-	}
+	if (!h)
+		h = holder_add(e, slot, task);
+	if (!h)
+		return STATUS_NO_MEMORY;
 	h->count++;
 	count_holding(e, task, 1);
 	return STATUS_OK;
 }
 
+/* Takes a holder out of its slot's list. The second takes the first's place. */
 static void holder_drop(struct engine *e, u32 slot, struct pkmap_holder *gone)
 {
-	ref_t *link = &pkmap(e)->holders[slot], ref = ref_of(e, gone);
+	struct pkmap_holder *h = &pkmap(e)->holder[slot];
+	ref_t object = h->next;
 
-	while (*link != ref)
-		link = &((struct pkmap_holder *)at(e, *link))->next;
-	*link = gone->next;
-	slab_free(e, SLAB_HOLDER, ref);
+	if (h == gone) {
+		*h = object ? *pkmap_holder_next(e, h) : (struct pkmap_holder){0};
+	} else {
+		while (at(e, h->next) != gone)
+			h = at(e, h->next);
+		object = h->next;
+		h->next = gone->next;
+	}
+	if (object)
+		slab_free(e, SLAB_HOLDER, object);
 }
 
 /* Takes one use back: the caller's own if it has one, else that of who has been
@@ -104,7 +128,7 @@ static void release(struct engine *e, u32 slot, u32 task)
 	struct pkmap_holder *h = holder_of(e, slot, task);
 
 	if (!h)
-		h = at(e, pkmap(e)->holders[slot]);
+		h = &pkmap(e)->holder[slot];
 	count_holding(e, h->task, (u32)-1);
 	if (!--h->count)
 		holder_drop(e, slot, h);
@@ -281,14 +305,13 @@ static void tell_holders(struct engine *e, struct engine_result *res)
 	const struct pkmap_state *pk = pkmap(e);
 
 	for (u32 slot = 0; slot < nr_slots(e); slot++) {
-		for (ref_t ref = pk->holders[slot]; ref;) {
-			const struct pkmap_holder *h = at(e, ref);
+		const struct pkmap_holder *h = &pk->holder[slot];
 
+		for (; h && h->count; h = pkmap_holder_next(e, h)) {
 			if (res->data_len + 2 * sizeof(u32) > ENGINE_MAX_DATA)
 				return;
 			put_word(res, h->task);
 			put_word(res, pk->pfn[slot]);
-			ref = h->next;
 		}
 	}
 }

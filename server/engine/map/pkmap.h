@@ -14,11 +14,12 @@ struct task;
 
 enum { PKMAP_MAX_SLOTS = 1024 };
 
-/* One of those who hold a slot (SLAB_HOLDER), in the order in which they came. */
+/* One of those who hold a slot, in the order in which they came. The first is in the
+ * slot, so that a kmap allocates nothing; others are objects (SLAB_HOLDER). */
 struct pkmap_holder {
 	ref_t next;
 	u32 task;  /* 0: a CPU's own context, or a task that is gone */
-	u32 count; /* uses, at least 1 */
+	u32 count; /* uses, at least 1; of the first 0: nobody holds the slot */
 	u32 reserved0;
 };
 
@@ -30,8 +31,11 @@ struct pkmap_state {
 	u32 sleeper_first, sleeper_last; /* task numbers, in the order of arrival */
 	u32 count[PKMAP_MAX_SLOTS];
 	pfn_t pfn[PKMAP_MAX_SLOTS];
-	ref_t holders[PKMAP_MAX_SLOTS]; /* list of who holds the slot (SLAB_HOLDER) */
+	struct pkmap_holder holder[PKMAP_MAX_SLOTS];
 };
+
+/* The next of a slot's holders; NULL: none. */
+struct pkmap_holder *pkmap_holder_next(struct engine *e, const struct pkmap_holder *h);
 
 /* A task ends: it sleeps no more, and what it held is held by nobody. */
 void pkmap_task_exit(struct engine *e, struct task *t);
