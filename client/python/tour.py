@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 import zoned
 
 z = zoned.connect(sys.argv[1] if len(sys.argv) > 1 else None)

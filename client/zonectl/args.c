@@ -132,6 +132,12 @@ void suggest(struct suggestion *s, const char *candidate)
 	}
 }
 
+void suggest_name(void *s, const char *name, const char *help)
+{
+	(void)help;
+	suggest(s, name);
+}
+
 /* ---- parsing ---- */
 
 static const struct flag *find_flag(const struct flag *flags, unsigned nr, const char *name,
@@ -184,9 +190,10 @@ static const struct flag *flag_of_word(const char *word, const struct flag *flag
 
 char *args_take_word(int *argc, char **argv)
 {
-	int i;
+	/* The word under the cursor is not yet a word. */
+	int i, n = *argc - completing();
 
-	for (i = 0; i < *argc; i++) {
+	for (i = 0; i < n; i++) {
 		const struct flag *f;
 		const char *value;
 		char *word = argv[i];
@@ -279,6 +286,31 @@ static int parse_flag(struct ctl *ctl, const char *command, int argc, char **arg
 	return EXIT_DONE;
 }
 
+/* Offers what fits under the cursor, which stands in the last word. What is wrong with
+ * the words before it is for later. */
+static int parse_to_complete(struct ctl *ctl, const char *command, int argc, char **argv,
+			     const struct flag *flags, unsigned nr_flags)
+{
+	const struct flag *f = NULL;
+	const char *value;
+	unsigned nr_words = 0;
+	int i;
+
+	for (i = 0; i + 1 < argc; i++, f = NULL) {
+		f = is_flag(argv[i]) ? flag_of_word(argv[i], flags, nr_flags, &value) : NULL;
+		nr_words += !is_flag(argv[i]);
+		if (!f || !f->value)
+			continue;
+		if (!value && i + 2 == argc)
+			break;
+		value = value ? value : argv[++i];
+		if (f >= global_flags && f < global_flags + nr_global_flags)
+			apply_global(ctl, f->name, value);
+	}
+	complete_at(ctl, command, flags, nr_flags, f, nr_words);
+	return EXIT_USAGE;
+}
+
 int args_parse(struct ctl *ctl, const char *command, int argc, char **argv,
 	       const struct flag *flags, unsigned nr_flags, struct args *ret_args)
 {
@@ -286,6 +318,8 @@ int args_parse(struct ctl *ctl, const char *command, int argc, char **argv,
 	bool no_more_flags = false;
 	int i, rc = EXIT_DONE;
 
+	if (completing())
+		return parse_to_complete(ctl, command, argc, argv, flags, nr_flags);
 	a.given = must(calloc((size_t)argc + 1, sizeof *a.given));
 	a.words = must(calloc((size_t)argc + 1, sizeof *a.words));
 	for (i = 0; i < argc && rc == EXIT_DONE; i++) {

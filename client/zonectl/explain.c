@@ -229,20 +229,26 @@ out:
 	return found;
 }
 
+void explain_each(name_fn *fn, void *arg)
+{
+	unsigned i, k;
+
+	commands_each(fn, arg);
+	for (i = 0; i < EVENT_KIND_END; i++)
+		if (contract_events[i].kind)
+			fn(arg, contract_events[i].name, contract_events[i].doc);
+	for (i = 0; i < contract_nr_enums; i++)
+		for (k = 0; k < contract_enums[i].nr_values; k++)
+			fn(arg, contract_enums[i].values[k].name, contract_enums[i].values[k].doc);
+	for (i = 0; i < contract_nr_docs; i++)
+		fn(arg, contract_docs[i].name, contract_docs[i].doc);
+}
+
 static int not_found(const char *name)
 {
 	struct suggestion s = {.word = name};
-	unsigned i, k;
 
-	suggest_commands(&s);
-	for (i = 0; i < EVENT_KIND_END; i++)
-		if (contract_events[i].kind)
-			suggest(&s, contract_events[i].name);
-	for (i = 0; i < contract_nr_enums; i++)
-		for (k = 0; k < contract_enums[i].nr_values; k++)
-			suggest(&s, contract_enums[i].values[k].name);
-	for (i = 0; i < contract_nr_docs; i++)
-		suggest(&s, contract_docs[i].name);
+	explain_each(suggest_name, &s);
 	if (s.nearest)
 		return usage_error("explain: nothing is called %s; did you mean %s?", name,
 				   s.nearest);

@@ -503,6 +503,8 @@ int machine_command(struct ctl *ctl, int argc, char **argv)
 	int rc;
 
 	if (!word) {
+		for (i = 0; completing() && i < NR_SUBCOMMANDS; i++)
+			complete_offer(subcommands[i].word, subcommands[i].help);
 		rc = args_parse(ctl, "machine", argc, argv, NULL, 0, &a);
 		if (rc != EXIT_DONE)
 			return rc;

@@ -34,6 +34,7 @@ static const struct command {
     {"tail", tail_command, "follow ops and events as they happen"},
     {"map", map_command, "draw a machine's memory and address space"},
     {"explain", explain_command, "what an op, event, status, flag or column means"},
+    {"completion", completion_command, "completion for bash, zsh and fish"},
     {"ping", ping_command, "time a round trip to the daemon"},
     {"health", health_command, "is the daemon serving?"},
     {"help", help_command, "help [COMMAND]"},
@@ -234,17 +235,17 @@ static const struct command *command_by_word(const char *word)
 	return NULL;
 }
 
-void suggest_commands(struct suggestion *s)
+void commands_each(name_fn *fn, void *arg)
 {
 	unsigned i;
 
 	for (i = 0; i < NR_COMMANDS; i++)
-		suggest(s, commands[i].word);
+		fn(arg, commands[i].word, commands[i].help);
 	for (i = 0; i < OP_CODE_END; i++)
 		if (contract_ops[i].code)
-			suggest(s, contract_ops[i].word);
+			fn(arg, contract_ops[i].word, contract_ops[i].doc);
 	for (i = 0; i < contract_nr_inspections; i++)
-		suggest(s, contract_inspections[i].word);
+		fn(arg, contract_inspections[i].word, contract_inspections[i].doc);
 }
 
 static int dispatch(struct ctl *ctl, const char *word, int argc, char **argv)
@@ -260,21 +261,10 @@ static int dispatch(struct ctl *ctl, const char *word, int argc, char **argv)
 		return op_command(ctl, op, argc, argv);
 	if (i)
 		return inspect_command(ctl, i, argc, argv);
-	suggest_commands(&s);
+	commands_each(suggest_name, &s);
 	if (s.nearest)
 		return usage_error("no command %s; did you mean %s?", word, s.nearest);
 	return usage_error("no command %s; `zonectl help` lists them", word);
-}
-
-static int help_command(struct ctl *ctl, int argc, char **argv)
-{
-	char *word = args_take_word(&argc, argv);
-
-	ctl->help = true;
-	if (word)
-		return dispatch(ctl, word, argc, argv);
-	help_all();
-	return EXIT_DONE;
 }
 
 /* `zonectl` and `zonectl --help` and `--version`, without a command. */
@@ -296,19 +286,34 @@ static int no_command(struct ctl *ctl, int argc, char **argv)
 	return rc;
 }
 
+static int help_command(struct ctl *ctl, int argc, char **argv)
+{
+	char *word = args_take_word(&argc, argv);
+
+	if (!word && completing())
+		return no_command(ctl, argc, argv);
+	ctl->help = true;
+	if (word)
+		return dispatch(ctl, word, argc, argv);
+	help_all();
+	return EXIT_DONE;
+}
+
+int command_run(struct ctl *ctl, int argc, char **argv)
+{
+	char *word = args_take_word(&argc, argv);
+
+	return word ? dispatch(ctl, word, argc, argv) : no_command(ctl, argc, argv);
+}
+
 int main(int argc, char **argv)
 {
 	struct ctl ctl = {
 	    .machine = getenv("ZONED_MACHINE"),
 	    .timeout_ms = DEFAULT_TIMEOUT_MS,
 	};
-	char *word;
-	int rc;
+	int rc = command_run(&ctl, argc - 1, argv + 1);
 
-	argc--;
-	argv++;
-	word = args_take_word(&argc, argv);
-	rc = word ? dispatch(&ctl, word, argc, argv) : no_command(&ctl, argc, argv);
 	zoned_close(ctl.z);
 	if (fflush(stdout) || ferror(stdout)) {
 		fputs("zonectl: cannot write the output\n", stderr);

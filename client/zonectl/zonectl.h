@@ -195,8 +195,25 @@ int lesson_command(struct ctl *ctl, int argc, char **argv);
 int machine_config_set(ProtobufCMessage *config, const char *name, const char *text);
 /* A machine as `machine get --json` prints it. */
 json_t *machine_to_json(const Zoned__V1__Machine *m);
-/* Every command's word to a suggestion. */
-void suggest_commands(struct suggestion *s);
+int completion_command(struct ctl *ctl, int argc, char **argv);
+/* Finds the command that a line begins with, and runs it. */
+int command_run(struct ctl *ctl, int argc, char **argv);
+typedef void name_fn(void *arg, const char *name, const char *help);
+/* Every command's word; every name that `explain` knows without a daemon. */
+void commands_each(name_fn *fn, void *arg);
+void explain_each(name_fn *fn, void *arg);
+/* The same to a suggestion, which is `arg`. */
+name_fn suggest_name;
+
+/* ---- completion: complete.c ---- */
+
+/* The line is being completed, not run: args_parse offers and ends the command. */
+bool completing(void);
+/* Prints a word if it begins as the one under the cursor does. */
+void complete_offer(const char *word, const char *help);
+/* Offers what fits behind nr_words words of a command; value_of: behind that flag. */
+void complete_at(struct ctl *ctl, const char *command, const struct flag *flags, unsigned nr_flags,
+		 const struct flag *value_of, unsigned nr_words);
 
 /* ---- connection: main.c ---- */
 

@@ -80,7 +80,7 @@ expect "a Lua script" "OK 11" "$(echo 'm = zoned.attach"m0" r = m:add_numbers{le
 	zoned.expect{m:async("add_numbers", {left=1, right=1}), sum=2} print(r.status .. " " .. r.sum)' | zonectl run -)"
 expect "the history's view" "40|2|42" \
 	"$(sqlite3 "$work/h.db" 'select "left", "right", sum from op_add_numbers limit 1')"
-expect "Python, which learns it from the daemon" 9 "$(PYTHONPATH=client/python /usr/bin/python3 -c '
+expect "Python, which learns it from the daemon" 9 "$(PYTHONPATH=client/python/src /usr/bin/python3 -c '
 import zoned
 print(zoned.connect().machine("m0").add_numbers(left=4, right=5).sum)')"
 before=$(zonectl machine digest m0)

@@ -14,7 +14,7 @@ from grpc_raw import Contract
 from test_zoned_python import Daemon
 
 PYTHON = Path(__file__).resolve().parents[2] / "client/python"
-sys.path.insert(0, str(PYTHON))
+sys.path.insert(0, str(PYTHON / "src"))
 import zoned  # noqa: E402
 
 
