@@ -20,6 +20,7 @@
 #include "conformance.h"
 #include "log.h"
 #include "replay.h"
+#include "reserve.h"
 #include "rpc.h"
 #include "standard.h"
 
@@ -301,6 +302,9 @@ int main(int argc, char **argv)
 	raise_descriptor_limit();
 	log_configure((enum log_level)d.config.log_level, d.config.log_json);
 	size_pool();
+	reserve_restore();
+	/* Before it allocates anything: as ours, which have a reserve behind them. */
+	uv_replace_allocator(malloc, realloc, calloc, free);
 	uv_loop_init(&d.loop);
 	code = run(&d);
 	tear_down(&d);

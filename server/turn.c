@@ -24,6 +24,7 @@
 #include "log.h"
 #include "past.h"
 #include "recovery.h"
+#include "reserve.h"
 
 /* A turn executes at most so many ops, for at most so long, because those who come
  * meanwhile wait for its end. Committing an op costs more than executing it; a commit
@@ -159,13 +160,17 @@ static void hook_ended(void *user, struct machine_request *r)
 
 /* ---- a turn ---- */
 
-/* Below the disk reserve, or at the WAL's limit, clients' ops are refused before they
- * exist. The daemon's own still run: there is one for each sleeper at most. */
+/* Below the disk reserve, at the WAL's limit or without memory in reserve, clients' ops
+ * are refused before they exist. The daemon's own still run: there is one for each sleeper at most.
+ */
 static void execute(struct turn *t)
 {
 	int error = history_ready(t->options.history, t->refused, sizeof t->refused);
 
 	recovery_tell_progress(t->recovery);
+	if (!reserve_restore())
+		machines_refuse_queued(t->machines, MACHINE_E_MEMORY,
+				       "the host has no memory left; try again");
 	if (error)
 		machines_refuse_queued(t->machines, MACHINE_E_DISK, t->refused);
 	machines_run(t->machines, TURN_OPS, uv_hrtime() + TURN_NS);

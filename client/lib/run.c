@@ -43,6 +43,7 @@ struct kept_op {
 	uint64_t token, sequence;
 	uint32_t code;
 	bool in_doubt;	     /* whatever it was sent by is over */
+	bool put_off;	     /* refused for a time, on a stream that goes on */
 	bool denied;	     /* in doubt no more: it was not taken up, and is to be sent (again) */
 	const char *machine; /* NULL: the run's */
 	size_t length;
@@ -279,8 +280,11 @@ static void lose(struct zoned_run *run)
 {
 	zoned_stream_close(run->stream);
 	run->stream = NULL;
-	for (struct kept_op *op = run->kept.first; op; op = op->next)
+	for (struct kept_op *op = run->kept.first; op; op = op->next) {
 		op->in_doubt = true;
+		op->denied = op->denied && !op->put_off;
+		op->put_off = false;
+	}
 	run->in_doubt = true;
 }
 
@@ -339,7 +343,7 @@ static int answer_kept(struct zoned_run *run, Zoned__V1__Result *result)
 	if (!*at)
 		return fail(run->connection, ZONED_PROTOCOL, "a result of no op");
 	if (result->code == ZONED_UNAVAILABLE) {
-		(*at)->in_doubt = run->in_doubt = true;
+		(*at)->put_off = (*at)->in_doubt = run->in_doubt = true;
 		return 0;
 	}
 	op = list_take(&run->kept, at);
@@ -441,6 +445,9 @@ static int ask_some(struct zoned_run *run, struct kept_op **op, uint64_t deadlin
 		struct op_name name = {(*op)->machine ? (*op)->machine : run->context->machine,
 				       (*op)->token, (*op)->sequence};
 
+		/* Whoever is refused on a stream that goes on was not taken up; but for a
+		 * sleeper that hears of the daemon's end, with which the stream ends, too. */
+		(*op)->denied = (*op)->denied || (*op)->put_off;
 		if (!(*op)->in_doubt || (*op)->denied)
 			continue;
 		asked[n].op = *op;
@@ -477,7 +484,7 @@ static int resend_some(struct zoned_run *run, struct op_list *denied)
 	for (; !rc && nr; nr--) {
 		op = list_take(denied, &denied->first);
 		op->on_stream = run->next_on_stream++;
-		op->denied = op->in_doubt = false;
+		op->denied = op->in_doubt = op->put_off = false;
 		list_add(&run->kept, op);
 	}
 	return rc;

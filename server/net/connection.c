@@ -450,8 +450,9 @@ static struct net_connection *connection_new(struct net_server *server, bool is_
 {
 	struct net_connection *c = calloc(1, sizeof(*c));
 
+	/* A connection that is not accepted would keep libuv from listening for ever. */
 	if (!c)
-		return NULL;
+		abort();
 	c->server = server;
 	c->is_tcp = is_tcp;
 	c->client = ++server->next_client;
@@ -474,8 +475,6 @@ void connection_accept(struct net_listener *listener)
 	const struct net_limits *limits = &server->options.limits;
 	struct net_connection *c = connection_new(server, listener->is_tcp);
 
-	if (!c)
-		return;
 	if (uv_accept(&listener->stream, &c->stream) != 0) {
 		connection_close(c);
 		return;

@@ -1,0 +1,58 @@
+/*
+ * failing_malloc.c - linked into a daemon, takes the place of the C library's malloc for
+ * it and for every library that it uses. glibc keeps its own under other names.
+ */
+#include "failing_malloc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t nr, size_t size);
+void *__libc_realloc(void *bytes, size_t size);
+
+static struct failing_malloc *control;
+
+__attribute__((constructor)) static void take_control(void)
+{
+	const char *path = getenv(FAILING_MALLOC_ENV);
+	int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+	void *map;
+
+	if (fd < 0)
+		return;
+	map = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (map != MAP_FAILED)
+		control = map;
+}
+
+static bool fails(void)
+{
+	if (!control || atomic_load(&control->countdown) <= 0)
+		return false;
+	if (atomic_fetch_sub(&control->countdown, 1) != 1)
+		return false;
+	atomic_store(&control->failed, 1);
+	errno = ENOMEM;
+	return true;
+}
+
+void *malloc(size_t size)
+{
+	return fails() ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t nr, size_t size)
+{
+	return fails() ? NULL : __libc_calloc(nr, size);
+}
+
+void *realloc(void *bytes, size_t size)
+{
+	return fails() ? NULL : __libc_realloc(bytes, size);
+}
