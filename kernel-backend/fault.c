@@ -8,6 +8,7 @@
 #include "fault.h"
 
 #include "kernel.h"
+#include "map/pgtable.h"
 
 static void garbage(void)
 {
@@ -28,10 +29,11 @@ static _Noreturn void triple_fault(void)
 	__builtin_unreachable();
 }
 
-void fault_inject(const struct engine_op *op)
+void fault_inject(struct engine *e, const struct engine_op *op)
 {
 	if (op->code != OP_WITHDRAW || op->args[0] < FAULT_ORDER)
 		return;
+	tlb_flush(e, 1, 0, 0, FLUSH_REQUEST); /* an event, not sent yet when the end comes */
 	switch ((enum fault_order)(op->args[0] - FAULT_ORDER)) {
 	case FAULT_PANIC: panic("a panic on order");
 	case FAULT_TRAP: __asm__ volatile("movl $0, 0" : : : "memory"); break;

@@ -97,11 +97,11 @@ _Noreturn void power_off(u32 code);
 
 /* fault.c, in images for tests: an op that names a fault has it happen. */
 #ifdef ZONED_KERNEL_FAULTS
-void fault_inject(const struct engine_op *op);
+void fault_inject(struct engine *e, const struct engine_op *op);
 #else
-static inline void fault_inject(const struct engine_op *op)
+static inline void fault_inject(struct engine *e, const struct engine_op *op)
 {
-	(void)op;
+	(void)e, (void)op;
 }
 #endif
 

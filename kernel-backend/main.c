@@ -180,7 +180,7 @@ static void execute(const struct engine_op *op, bool is_measured)
 	u64 start, ticks;
 
 	res.data = result_data; /* the rest is the engine's to fill */
-	fault_inject(op);
+	fault_inject(&engine, op);
 	start = is_measured ? read_tsc() : 0;
 	engine_execute(&engine, op, &res);
 	ticks = is_measured ? read_tsc() - start : 0;

@@ -13,6 +13,7 @@
 #include "text.h"
 
 static struct ram_map ram;
+static struct engine *machine; /* NULL: none yet */
 
 bool port_init(struct engine *e, const struct engine_config *config, u64 ram_end,
 	       struct engine_event *events, u32 max_events, struct engine_error *why)
@@ -22,6 +23,7 @@ bool port_init(struct engine *e, const struct engine_config *config, u64 ram_end
 	e->nr_events = 0;
 	e->max_events = max_events;
 	e->port = NULL;
+	machine = e;
 	return ram_map_make(config, ram_end, &ram, why);
 }
 
@@ -51,6 +53,8 @@ void panic(const char *format, ...)
 	va_start(args, format);
 	u32 n = text_vformat(text, sizeof text, format, args);
 	va_end(args);
+	if (machine)
+		port_send_events(machine); /* what led here */
 	send_frame(WIRE_PANIC, n, text, n);
 	link_flush();
 	power_off(0x11);
@@ -58,7 +62,7 @@ void panic(const char *format, ...)
 
 void port_panic(struct engine *e, const char *file, u32 line, const char *what)
 {
-	port_send_events(e);
+	(void)e;
 	panic("%s:%u: %s", file, line, what);
 }
 

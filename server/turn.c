@@ -152,6 +152,16 @@ static void hook_completed(void *user, struct machine *m, uint64_t woken_by,
 	t->dirty = true;
 }
 
+static void hook_lost(void *user, struct machine *m)
+{
+	struct turn *t = user;
+
+	history_add_loss(t->options.history, machine_id(m), machine_ops(m), machine_reason(m),
+			 turn_time_ns(t));
+	t->dirty = true;
+	turn_wake(t);
+}
+
 static void hook_ended(void *user, struct machine_request *r)
 {
 	list(user, r);
@@ -339,6 +349,7 @@ struct turn *turn_new(const struct turn_options *options)
 	    .copied = hook_copied,
 	    .executed = hook_executed,
 	    .completed = hook_completed,
+	    .lost = hook_lost,
 	    .ended = hook_ended,
 	};
 	struct checkpoints_options keeping = {

@@ -66,6 +66,9 @@ uint64_t history_add_machine(struct history *h, const char *name, const char *ba
 void history_end_machine(struct history *h, uint64_t machine, int64_t time_ns);
 /* The next label of a machine; numbers count from 1 in order of first use. */
 void history_add_owner(struct history *h, uint64_t machine, uint32_t number, const char *label);
+/* The machine is LOST: why, and the last op that is in effect. */
+void history_add_loss(struct history *h, uint64_t machine, uint64_t last_op, const char *reason,
+		      int64_t time_ns);
 uint64_t history_add_client(struct history *h, const char *address, int64_t time_ns);
 
 /* One op with what came of it. Copied before the call returns. Op 0, code 0: the

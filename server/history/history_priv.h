@@ -18,7 +18,7 @@ enum {
 	/* Of the pool's four threads; one is left for tails and libuv itself. */
 	QUERY_WORKERS = 3,
 	HISTORY_APPLICATION_ID = 0x7a6f6e64, /* "zond" */
-	HISTORY_SCHEMA_VERSION = 2,
+	HISTORY_SCHEMA_VERSION = 3,
 	/* Measured with bench_journal: larger pages gain nothing beyond noise for turns
 	 * of 128 rows and more, and 8192 halves the rate of turns of a single op. */
 	HISTORY_PAGE_SIZE = 4096,
@@ -143,6 +143,7 @@ enum history_statement {
 	ST_LOWER_DETAIL,
 	ST_INSERT_OWNER,
 	ST_INSERT_CLIENT,
+	ST_INSERT_LOSS,
 	ST_INSERT_PIECE,
 	ST_INSERT_CHECKPOINT,
 	ST_LIST_CHECKPOINTS,

@@ -318,6 +318,7 @@ static const char *const statement_sql[NR_STATEMENTS] = {
     [ST_LOWER_DETAIL] = "UPDATE machines SET least_detail = min(least_detail, ?2) WHERE id = ?1",
     [ST_INSERT_OWNER] = "INSERT INTO owners VALUES(?,?,?)",
     [ST_INSERT_CLIENT] = "INSERT INTO clients VALUES(?,?,?)",
+    [ST_INSERT_LOSS] = "INSERT INTO losses VALUES(?,?,?,?)",
     [ST_INSERT_PIECE] = "INSERT INTO checkpoint_pieces VALUES(?,?)",
     [ST_INSERT_CHECKPOINT] = "INSERT INTO checkpoints VALUES(?,?,?,?,?,?,?,?)",
     [ST_LIST_CHECKPOINTS] = "SELECT key, time_ns, first_piece, nr_pieces FROM checkpoints"
@@ -568,6 +569,20 @@ uint64_t history_add_client(struct history *h, const char *address, int64_t time
 	sqlite3_bind_int64(st, 3, time_ns);
 	journal_rare_end(h, ST_INSERT_CLIENT);
 	return id;
+}
+
+void history_add_loss(struct history *h, uint64_t machine, uint64_t last_op, const char *reason,
+		      int64_t time_ns)
+{
+	sqlite3_stmt *st = journal_rare_begin(h, ST_INSERT_LOSS);
+
+	if (!st)
+		return;
+	sqlite3_bind_int64(st, 1, (int64_t)machine);
+	sqlite3_bind_int64(st, 2, (int64_t)last_op);
+	sqlite3_bind_int64(st, 3, time_ns);
+	sqlite3_bind_text(st, 4, reason, -1, SQLITE_TRANSIENT);
+	journal_rare_end(h, ST_INSERT_LOSS);
 }
 
 /* ---- ops and their events ---- */

@@ -133,8 +133,14 @@ static const char version_2_sql[] =
     " first_piece INTEGER NOT NULL, nr_pieces INTEGER NOT NULL) STRICT;"
     "CREATE TABLE checkpoint_pieces(id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;";
 
+static const char version_3_sql[] =
+    "CREATE TABLE losses("
+    " machine INTEGER NOT NULL, last_op INTEGER NOT NULL, time_ns INTEGER NOT NULL,"
+    " reason TEXT NOT NULL) STRICT;";
+
 static const char *const migrations[HISTORY_SCHEMA_VERSION + 1] = {
     [2] = version_2_sql, /* from 1 */
+    [3] = version_3_sql, /* from 2 */
 };
 
 /* ---- the text of a view ---- */

@@ -577,6 +577,7 @@ void machine_lose(struct machine *m, bool sane, const char *reason)
 	snprintf(m->reason, sizeof m->reason, "%s", reason);
 	m->state = MACHINE_LOST;
 	m->sane = sane;
+	m->ms->hooks.lost(m->ms->hooks.user, m);
 	machine_drop_running(m, MACHINE_E_IS_LOST);
 	machine_refuse_queued(m, MACHINE_E_IS_LOST, m->reason, true);
 	machine_release_parked(m, MACHINE_E_ABORTED, m->reason);

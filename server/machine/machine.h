@@ -130,6 +130,8 @@ struct machines_hooks {
 	/* A parked op ended inside the op woken_by. */
 	void (*completed)(void *user, struct machine *m, uint64_t woken_by,
 			  const struct engine_completion *c);
+	/* It is LOST now, for machine_reason(), and machine_ops() are in effect. */
+	void (*lost)(void *user, struct machine *m);
 	/* A request is over; its done() is the hook's to call. Its machine may be gone by
 	 * then. */
 	void (*ended)(void *user, struct machine_request *r);

@@ -79,7 +79,7 @@ static void a_fresh_file_is_private_and_ours(void **state)
 	assert_int_equal(stat(p->path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
 	assert_int_equal(ask(p, "PRAGMA application_id"), 0x7a6f6e64);
-	assert_int_equal(ask(p, "PRAGMA user_version"), 2);
+	assert_int_equal(ask(p, "PRAGMA user_version"), 3);
 	place_close(p);
 	assert_int_equal(place_open(p), HISTORY_OK);
 }
@@ -134,10 +134,10 @@ static void a_newer_history_is_left_alone(void **state)
 
 	assert_int_equal(place_open(p), HISTORY_OK);
 	place_close(p);
-	write_file(p, "PRAGMA user_version = 3;");
+	write_file(p, "PRAGMA user_version = 4;");
 	assert_int_equal(place_open(p), HISTORY_NEWER);
-	assert_non_null(strstr(p->err, "version 3"));
-	assert_int_equal(ask(p, "PRAGMA user_version"), 3);
+	assert_non_null(strstr(p->err, "version 4"));
+	assert_int_equal(ask(p, "PRAGMA user_version"), 4);
 }
 
 static void a_second_daemon_is_refused(void **state)

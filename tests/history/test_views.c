@@ -380,6 +380,7 @@ static void make_story(struct fixture *f)
 		       EVENTS({EVENT_PAGE_FAULT, 0, {0x1000, 6, FAULT_DEMAND_ZERO, 9, ZONE_NORMAL}},
 			      {EVENT_PAGE_FAULT, 0, {0x2000, 6, FAULT_DEMAND_ZERO, 8, ZONE_NORMAL}},
 			      {EVENT_PAGE_FAULT, 0, {0x3000, 4, FAULT_SEGMENTATION, 0, 0}}));
+		history_add_loss(h, m, 8, "guest panic: out of ideas", 9000);
 	}
 	commit(f);
 }

@@ -93,6 +93,9 @@ class GuestTest(unittest.TestCase):
         rows = c.query("SELECT count(*) FROM ops WHERE key >> 40 = 1 AND status ="
                        f" {CONTRACT.enum('Status')['LOST'].number}")
         self.assertEqual(rows, [[lost_ops]])
+        (last_op, why), = c.query("SELECT last_op, reason FROM losses WHERE machine = 1")
+        self.assertEqual(last_op, 41)
+        self.assertIn(reason, why)
         self.assertIn(reason, self.refused(Code.FAILED_PRECONDITION, c.op, "k", "FlushTlb"))
         # The other machine and the daemon have not noticed.
         self.assertEqual(self.status(c.op("s", "FlushTlb")), "OK")
@@ -123,6 +126,10 @@ class GuestTest(unittest.TestCase):
         self.assertEqual(self.state("k"), "MACHINE_RUNNING")
         self.assertEqual(self.client.digest("k"), digest)
 
+    def last_event_is_kept(self):
+        rows = self.client.query("SELECT kind FROM event_log WHERE machine = 'k' AND op = 42")
+        self.assertEqual(rows, [["tlb_flush"]])
+
     def order(self, fault):
         return self.client.op("k", "Withdraw", {"op": FAULT_ORDER + fault})
 
@@ -133,11 +140,13 @@ class Ends(GuestTest):
     def test_panic(self):
         digest = self.pair()
         self.assertEqual(self.status(self.order(PANIC)), "LOST")
+        self.last_event_is_kept()
         self.lost_and_revived(digest, "guest panic: a panic on order")
 
     def test_trap(self):
         digest = self.pair()
         self.assertEqual(self.status(self.order(TRAP)), "LOST")
+        self.last_event_is_kept()
         self.lost_and_revived(digest, "guest panic: trap 14")
 
     def test_triple_fault(self):

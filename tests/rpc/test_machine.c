@@ -72,6 +72,13 @@ static void rebuild(void *arg, struct machine *m)
 	w->rebuilt++;
 }
 
+static void on_lost(void *user, struct machine *m)
+{
+	(void)user;
+	assert_int_equal(machine_status(m), MACHINE_LOST);
+	assert_true(machine_reason(m)[0] != 0);
+}
+
 static void world_open(struct world *w, struct machines_limits limits)
 {
 	struct machines_hooks hooks = {.user = w,
@@ -79,6 +86,7 @@ static void world_open(struct world *w, struct machines_limits limits)
 				       .labelled = on_labelled,
 				       .executed = on_executed,
 				       .completed = on_completed,
+				       .lost = on_lost,
 				       .ended = on_ended};
 
 	*w = (struct world){0};
