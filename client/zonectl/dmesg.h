@@ -12,8 +12,9 @@
  * `[mem 0x0000000000100000-0x000000007ffdffff] usable`; other lines are passed over. */
 int dmesg_read_e820(const char *path, Zoned__V1__MachineConfig *config);
 
-/* The map as above, and from the rest of the log: the preset linux-6.1, PAE (NX needs
- * it), the number of CPUs, the command line, the memory that Linux gave back late. */
+/* The map as above, and from the rest of the log: the preset linux-6.1, PAE (the kernel's
+ * name, or NX, which needs it), the number of CPUs, the command line, the memory that Linux gave
+ * back late. */
 int dmesg_read_boot(const char *path, Zoned__V1__MachineConfig *config);
 
 /* mem=, highmem=, vmalloc=, kernelcore=, movablecore=, transparent_hugepage=never; what

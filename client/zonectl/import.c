@@ -72,6 +72,7 @@ struct import {
 	struct waiting *waiting; /* a ring of IN_FLIGHT + what one op may add */
 	uint64_t asked, answered;
 	bool loaded, unboost;
+	uint32_t cpus; /* of the machine */
 	int code;
 
 	uint64_t allocs, frees;
@@ -165,6 +166,15 @@ static void ask(struct import *im, uint32_t code, uint32_t pfn, const ProtobufCM
 	failed(im, rc);
 }
 
+/* An op runs on the CPU that the trace names, on CPU 0 where the machine has no such. */
+static Zoned__V1__OpContext *place_op(const struct import *im, const struct kmem_op *k,
+				      Zoned__V1__OpContext *context)
+{
+	zoned__v1__op_context__init(context);
+	context->cpu = k->cpu < im->cpus ? k->cpu : 0;
+	return context->cpu ? context : NULL;
+}
+
 static void unboost_zones(struct import *im)
 {
 	Zoned__V1__UnboostZone op = ZONED__V1__UNBOOST_ZONE__INIT;
@@ -178,7 +188,9 @@ static void unboost_zones(struct import *im)
 static void play_alloc(struct import *im, const struct kmem_op *k)
 {
 	Zoned__V1__AllocPages op = ZONED__V1__ALLOC_PAGES__INIT;
+	Zoned__V1__OpContext context;
 
+	op.context = place_op(im, k, &context);
 	op.gfp = k->gfp & GFP_KNOWN;
 	op.order = k->order;
 	if (k->pfn)
@@ -191,8 +203,10 @@ static void play_alloc(struct import *im, const struct kmem_op *k)
 static void play_free(struct import *im, const struct kmem_op *k)
 {
 	Zoned__V1__FreePages op = ZONED__V1__FREE_PAGES__INIT;
+	Zoned__V1__OpContext context;
 	struct block *b = block_of(im, k->pfn);
 
+	op.context = place_op(im, k, &context);
 	im->frees++;
 	if (b->state == BLOCK_ASKED && !failed(im, zoned_run_flush(im->run)))
 		while (b->state == BLOCK_ASKED && im->code == EXIT_DONE) {
@@ -374,12 +388,34 @@ static int play(struct import *im, const char *path, const struct kmem_span *spa
 		complain("import: %s is cut off or damaged; what was read was played", path);
 		im->code = EXIT_FILE;
 	}
+	if (im->code == EXIT_DONE && !kmem_ops_counts(k)->events) {
+		complain(
+		    "import: %s has no event of the page allocator: it takes text of ftrace or "
+		    "`perf script` with kmem events",
+		    path);
+		im->code = EXIT_FILE;
+	}
 	summary(im, kmem_ops_counts(k), (double)(monotonic_ns() - begin) / 1e9);
 	kmem_ops_free(k);
 	lines_close(lines);
 	if (im->code == EXIT_DONE && im->loaded && im->same != im->allocs)
 		im->code = EXIT_NOT_OK;
 	return im->code;
+}
+
+static void ask_cpus(struct import *im)
+{
+	Zoned__V1__GetRequest request = ZONED__V1__GET_REQUEST__INIT;
+	ProtobufCMessage *reply = NULL;
+	int rc;
+
+	request.machine = (char *)(uintptr_t)im->ctl->machine;
+	rc = zoned_call(im->ctl->z, "/zoned.v1.Machines/Get", &request.base,
+			&zoned__v1__machine__descriptor, im->ctl->timeout_ms, &reply);
+	if (failed(im, rc))
+		return;
+	im->cpus = ((Zoned__V1__Machine *)reply)->config->cpus;
+	message_free(reply);
 }
 
 /* The folder of a trace; false for standard input. */
@@ -408,6 +444,8 @@ static int import(struct ctl *ctl, const char *path, const struct args *a)
 	im->code = rc;
 	im->waiting = must(calloc(RING, sizeof *im->waiting));
 	im->unboost = args_has(a, "unboost");
+	if (rc == EXIT_DONE)
+		ask_cpus(im);
 	im->progress = isatty(STDERR_FILENO);
 	im->size = stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 	/* Of a state given by name the span is beside it too. */
@@ -420,7 +458,7 @@ static int import(struct ctl *ctl, const char *path, const struct args *a)
 		if (state && !kmem_span_read(folder, &span))
 			span = (struct kmem_span){0};
 	}
-	if (rc == EXIT_DONE && state && !args_has(a, "fresh"))
+	if (im->code == EXIT_DONE && state && !args_has(a, "fresh"))
 		load_state(im, state);
 	if (im->code == EXIT_DONE) {
 		context = context_new(ctl);

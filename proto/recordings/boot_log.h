@@ -1,5 +1,5 @@
 /*
- * boot_log.h - what a recorded machine was made from, out of its boot messages.
+ * boot_log.h - what a machine was made from, out of a kernel's boot messages.
  */
 #ifndef RECORDINGS_BOOT_LOG_H
 #define RECORDINGS_BOOT_LOG_H
@@ -7,24 +7,40 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { BOOT_MAX_E820 = 128, BOOT_E820_RAM = 1, BOOT_E820_OTHER = 2 };
+enum { BOOT_MAX_E820 = 128 };
+
+/* As in the contract. */
+enum boot_e820_type {
+	BOOT_E820_USABLE = 1,
+	BOOT_E820_RESERVED,
+	BOOT_E820_ACPI_DATA,
+	BOOT_E820_ACPI_NVS,
+	BOOT_E820_UNUSABLE,
+};
 
 struct boot_log {
 	bool pae, thp_off;
-	uint32_t cpus; /* 1 where the messages do not say */
+	uint32_t cpus; /* 0 where the messages do not say */
 	/* KiB of initrd and init memory: given to the allocator after its marks were set. */
 	uint32_t late_kib;
 	/* Options of the kernel's command line, in bytes; 0: not given. */
 	uint64_t mem, highmem, vmalloc, kernelcore, movablecore;
+	char wrong_option[64]; /* the first one whose size makes no sense; empty: none */
+	bool more_e820;	       /* there were more than BOOT_MAX_E820 */
 	uint32_t nr_e820;
 	struct {
 		uint64_t start, size; /* bytes */
-		uint32_t type;	      /* BOOT_E820_*; 1 is RAM, as in the contract */
+		uint32_t type;	      /* enum boot_e820_type */
 	} e820[BOOT_MAX_E820];
 };
 
-/* Reads `dmesg` (or dmesg.gz) of a folder. False: there is none, or no memory map in
- * it. */
+/* Reads messages, gzipped or not. A file that is no more than lines such as
+ * `[mem 0x0000000000100000-0x000000007ffdffff] usable` will do. False: it cannot be read. */
+bool boot_log_read_file(const char *path, struct boot_log *ret);
+/* Reads `dmesg` of a folder. False: there is none, or no memory map in it. */
 bool boot_log_read(const char *folder, struct boot_log *ret);
+/* Adds the options of a command line: mem=, highmem=, vmalloc=, kernelcore=, movablecore=,
+ * transparent_hugepage=never. What else there is does not concern a machine. */
+void boot_log_options(const char *cmdline, struct boot_log *log);
 
 #endif

@@ -24,7 +24,7 @@ struct engine_config box_config(const struct boot_log *log, u32 reserved_pages)
 	    .preset = PRESET_LINUX_6_1,
 	    .flags = (log->pae ? CONFIG_PAE : 0) | (log->thp_off ? CONFIG_THP_OFF : 0),
 	    .vmalloc_bytes = (u32)log->vmalloc,
-	    .cpus = log->cpus,
+	    .cpus = log->cpus, /* 0: one */
 	    .detail = DETAIL_OPS,
 	    .late_pages = log->late_kib / (PAGE_SIZE / 1024),
 	    .mem = log->mem,

@@ -111,6 +111,34 @@ class Import(unittest.TestCase):
         self.ctl("import", code=2)
         self.ctl("import", "-", "--fresh", "--state", "x", code=2)
 
+    def test_the_cpu_that_the_trace_names(self):
+        text = b"".join(b"sh-7 [%03d] ..... 1.00000%d: mm_page_alloc: page=1 pfn=%d order=0 migratetype=0 "
+                        b"gfp_flags=GFP_KERNEL\n" % (cpu, i, 100 + i) for i, cpu in enumerate((0, 1, 1, 7)))
+        self.ctl("machine", "create", "t", "--ram", "64M", "--cpus", "2")
+        self.assertEqual(self.imported("-", stdin=text)["allocations"], 4)
+        rows = json.loads(self.ctl("sql", "select cpu, count(*) as n from op_alloc_pages group by cpu", "--json"))
+        self.assertEqual([(row["cpu"], row["n"]) for row in rows], [(0, 2), (1, 2)])
+
+    def test_what_is_no_trace(self):
+        """A clear error, and nothing done, for what is not a trace; what can be read of a damaged one is played."""
+        self.ctl("machine", "create", "t", "--ram", "64M")
+        line = (b"a-1 [000] ..... 1.000001: mm_page_alloc: page=1 pfn=%d order=0 migratetype=0 "
+                b"gfp_flags=GFP_KERNEL\n")
+        for text in (b"", b"no trace at all\n", bytes(range(256)) * 40, b"\x1f\x8b and no gzip",
+                     b"# tracer: nop\n", b"x-1 [000] ..... 1.0: sched_switch: prev=1\n"):
+            done = subprocess.run([ZONECTL, "import", "-"], input=text, capture_output=True, env=self.env, check=False)
+            self.assertEqual(done.returncode, 6, text[:40])
+            self.assertIn(b"zonectl: import: ", done.stderr)
+        whole = gzip.compress(b"".join(line % pfn for pfn in range(1, 3000)))
+        cut = subprocess.run([ZONECTL, "import", "-", "--json"], input=whole[:-200], capture_output=True,
+                             env=self.env, check=False)
+        self.assertEqual(cut.returncode, 6)
+        self.assertIn(b"cut off or damaged", cut.stderr)
+        # A line that ends in its middle is counted; what is around it is played.
+        self.ctl("machine", "create", "t2", "--ram", "64M")
+        told = self.imported("-", "-m", "t2", stdin=line % 1 + (line % 2)[:60] + b"\n" + line % 3)
+        self.assertEqual((told["allocations"], told["not_understood"]), (2, 1))
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0]] + sys.argv[4:])
