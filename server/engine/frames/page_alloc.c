@@ -381,8 +381,12 @@ pfn_t page_block_head(const struct engine *e, pfn_t pfn)
 
 pfn_t page_allocated_head(struct engine *e, pfn_t pfn)
 {
-	pfn_t head = pfn < e->st->layout.max_pfn ? page_block_head(e, pfn) : 0;
+	pfn_t head;
 
+	if (pfn >= e->st->layout.max_pfn)
+		return 0;
+	/* Mostly it is the first of its block. */
+	head = e->mem_map[pfn].flags & PAGE_HEAD ? pfn : page_block_head(e, pfn);
 	return head && page_state(&e->mem_map[head]) > FRAME_PCP ? head : 0;
 }
 

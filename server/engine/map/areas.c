@@ -124,6 +124,9 @@ static inline u32 entries_below(struct engine *e, const struct area_map *m, u32 
 {
 	u32 low = 0, high = m->nr_leaves / CHUNK_ENTRIES;
 
+	/* Most maps are small. */
+	if (m->nr_leaves == 1)
+		return ((const u32 *)entry_at(e, m, 0))[offset] < bound;
 	while (low < high) {
 		u32 middle = (low + high) / 2;
 		const struct entry *last =

@@ -226,9 +226,14 @@ void pgd_free(struct engine *e, pfn_t pgd)
 	frame_free_own(e, pgd);
 }
 
+u32 pgtable_count_new(const struct engine *e)
+{
+	return 1 + (is_pae(e) ? user_gibs(e) : 0);
+}
+
 u32 pgtable_count(struct engine *e, pfn_t pgd)
 {
-	u32 n = 1 + (is_pae(e) ? user_gibs(e) : 0);
+	u32 n = pgtable_count_new(e);
 
 	for (u64 va = 0; va < pgtable_kernel_start(e); va += directory_span(e))
 		n += table_of(e, pgd, (va_t)va) != 0;
@@ -256,9 +261,33 @@ u64 pgtable_get(struct engine *e, pfn_t pgd, va_t va)
 	return entry_get(e, pte_pfn(entry), table_index(e, va));
 }
 
-u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va)
+u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va, u32 *ret_made)
 {
-	return table_for(e, or_kernel(e, pgd), va) ? STATUS_OK : STATUS_NO_MEMORY;
+	pfn_t before = table_of(e, or_kernel(e, pgd), va);
+	pfn_t table = before ? before : table_make(e, or_kernel(e, pgd), va);
+
+	*ret_made = table && !before;
+	return table ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+static inline void set_in(struct engine *e, pfn_t table, va_t va, u64 pte, u32 window)
+{
+	if (!is_pae(e))
+		pte &= ~PTE_NX;
+	entry_set(e, table, table_index(e, va), pte);
+	event_pte_set(e, window, va, pte_pfn(pte), pte_bits(pte));
+}
+
+/* Table 0: there is nothing to clear. */
+static inline u64 clear_in(struct engine *e, pfn_t table, va_t va, u32 window)
+{
+	u64 pte = table ? entry_get(e, table, table_index(e, va)) : 0;
+
+	if (!pte)
+		return 0;
+	entry_set(e, table, table_index(e, va), 0);
+	event_pte_cleared(e, window, va, pte_pfn(pte), pte_bits(pte));
+	return pte;
 }
 
 u32 pgtable_set(struct engine *e, pfn_t pgd, va_t va, u64 pte, u32 window)
@@ -267,23 +296,51 @@ u32 pgtable_set(struct engine *e, pfn_t pgd, va_t va, u64 pte, u32 window)
 
 	if (!table)
 		return STATUS_NO_MEMORY;
-	if (!is_pae(e))
-		pte &= ~PTE_NX;
-	entry_set(e, table, table_index(e, va), pte);
-	event_pte_set(e, window, va, pte_pfn(pte), pte_bits(pte));
+	set_in(e, table, va, pte, window);
 	return STATUS_OK;
 }
 
 u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window)
 {
-	pfn_t table = table_of(e, or_kernel(e, pgd), va);
-	u64 pte = table ? entry_get(e, table, table_index(e, va)) : 0;
+	return clear_in(e, table_of(e, or_kernel(e, pgd), va), va, window);
+}
 
-	if (!pte)
-		return 0;
-	entry_set(e, table, table_index(e, va), 0);
-	event_pte_cleared(e, window, va, pte_pfn(pte), pte_bits(pte));
-	return pte;
+/* ---- runs of the kernel's entries: its tables stay once they are made ---- */
+
+static inline bool run_has(const struct engine *e, const struct pgtable_run *run, va_t va)
+{
+	return run->table && run->span == va >> directory_shift(e);
+}
+
+static inline pfn_t run_find(struct engine *e, struct pgtable_run *run, va_t va)
+{
+	if (!run_has(e, run, va))
+		*run = (struct pgtable_run){table_of(e, e->st->map.kernel_pgd, va),
+					    va >> directory_shift(e)};
+	return run->table;
+}
+
+u64 pgtable_run_get(struct engine *e, struct pgtable_run *run, va_t va)
+{
+	pfn_t table = run_find(e, run, va);
+
+	return table ? entry_get(e, table, table_index(e, va)) : 0;
+}
+
+u32 pgtable_run_set(struct engine *e, struct pgtable_run *run, va_t va, u64 pte, u32 window)
+{
+	if (!run_has(e, run, va))
+		*run = (struct pgtable_run){table_for(e, e->st->map.kernel_pgd, va),
+					    va >> directory_shift(e)};
+	if (!run->table)
+		return STATUS_NO_MEMORY;
+	set_in(e, run->table, va, pte, window);
+	return STATUS_OK;
+}
+
+u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 window)
+{
+	return clear_in(e, run_find(e, run, va), va, window);
 }
 
 static bool is_empty(const struct engine *e, pfn_t table)

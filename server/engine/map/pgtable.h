@@ -63,8 +63,9 @@ static inline u32 pte_bits(u64 pte)
 pfn_t pgd_alloc(struct engine *e);
 /* Frees a pgd whose user half is empty, with the tables that are left in it. */
 void pgd_free(struct engine *e, pfn_t pgd);
-/* Frames of an mm's own tables, the pgd included. */
+/* Frames of an mm's own tables, the pgd included; and of one that pgd_alloc() has just made. */
 u32 pgtable_count(struct engine *e, pfn_t pgd);
+u32 pgtable_count_new(const struct engine *e);
 
 /* The entry that maps va: a PTE, or a directory entry with PTE_LARGE. 0: none. */
 u64 pgtable_get(struct engine *e, pfn_t pgd, va_t va);
@@ -73,12 +74,23 @@ u64 pgtable_get(struct engine *e, pfn_t pgd, va_t va);
  * EVENT_PTE_SET (for each page). Never flushes: that is the caller's. */
 u32 pgtable_set(struct engine *e, pfn_t pgd, va_t va, u64 pte, u32 window);
 
-/* Makes the table that va's PTE would be in, so that a later set cannot fail. */
-u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va);
+/* Makes the table that va's PTE would be in, so that a later set cannot fail; *ret_made:
+ * how many frames that took. */
+u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va, u32 *ret_made);
 
 /* Clears the PTE of va and returns what it was. Emits EVENT_PTE_CLEARED if it
  * was not 0. The table stays. */
 u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window);
+
+/* The same for many pages of the kernel's half in one op, one after the other: the table
+ * is looked up once for all that are in it. All zeros to begin with. */
+struct pgtable_run {
+	pfn_t table; /* 0: none yet */
+	u32 span;    /* that it maps, counted from address 0 */
+};
+u64 pgtable_run_get(struct engine *e, struct pgtable_run *run, va_t va);
+u32 pgtable_run_set(struct engine *e, struct pgtable_run *run, va_t va, u64 pte, u32 window);
+u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 window);
 
 /* Frees the user-half tables of [start, end) that have no entry left. Returns how
  * many. A CPU may remember a directory entry, so the caller's flush comes after. */

@@ -139,12 +139,13 @@ static void release(struct engine *e, u32 slot, u32 task)
 static void flush(struct engine *e)
 {
 	struct pkmap_state *pk = pkmap(e);
+	struct pgtable_run run = {0};
 	u32 freed = 0;
 
 	for (u32 slot = 0; slot < nr_slots(e); slot++) {
 		if (pk->count[slot] != 1)
 			continue;
-		pgtable_clear(e, 0, slot_va(e, slot), WINDOW_PKMAP);
+		pgtable_run_clear(e, &run, slot_va(e, slot), WINDOW_PKMAP);
 		page_of(e, pk->pfn[slot])->slot = 0;
 		pk->pfn[slot] = 0;
 		pk->count[slot] = 0;

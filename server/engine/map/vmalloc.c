@@ -152,21 +152,24 @@ static u32 find_area(struct engine *e, u32 kind, va_t va, struct area **ret)
 static void roll_back(struct engine *e, va_t va, u32 done,
 		      void (*drop)(struct engine *e, pfn_t pfn))
 {
+	struct pgtable_run run = {0};
+
 	while (done--) {
 		yield_sometimes(e, done);
-		drop(e, pte_pfn(pgtable_clear(e, 0, page_va(va, done), WINDOW_VMALLOC)));
+		drop(e, pte_pfn(pgtable_run_clear(e, &run, page_va(va, done), WINDOW_VMALLOC)));
 	}
 	make_lazy(e, area_find(e, &vmap(e)->areas, va));
 }
 
 static void unmap_area(struct engine *e, struct area *a, void (*drop)(struct engine *e, pfn_t pfn))
 {
+	struct pgtable_run run = {0};
 	va_t start = a->start;
 	u32 pages = a->a;
 
 	for (u32 i = 0; i < pages; i++) {
 		yield_sometimes(e, i);
-		drop(e, pte_pfn(pgtable_clear(e, 0, page_va(start, i), WINDOW_VMALLOC)));
+		drop(e, pte_pfn(pgtable_run_clear(e, &run, page_va(start, i), WINDOW_VMALLOC)));
 	}
 	vmap(e)->used_pages -= pages;
 	make_lazy(e, a);
@@ -204,6 +207,7 @@ static u32 managed_pages(const struct engine *e)
 u32 op_vmalloc(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
 	u32 pages = pages_of(op->args[0]), gfp = vmalloc_gfp((u32)op->args[1]);
+	struct pgtable_run run = {0};
 	u32 status;
 	va_t va;
 
@@ -223,8 +227,8 @@ u32 op_vmalloc(struct engine *e, const struct engine_op *op, struct engine_resul
 			roll_back(e, va, i, drop_frame);
 			return STATUS_NO_MEMORY;
 		}
-		if (pgtable_set(e, 0, page_va(va, i), pte_make(pfn, PTE_KERNEL_BITS),
-				WINDOW_VMALLOC) != STATUS_OK) {
+		if (pgtable_run_set(e, &run, page_va(va, i), pte_make(pfn, PTE_KERNEL_BITS),
+				    WINDOW_VMALLOC) != STATUS_OK) {
 			page_free(e, pfn, 0);
 			roll_back(e, va, i, drop_frame);
 			return STATUS_NO_MEMORY;
@@ -239,6 +243,7 @@ u32 op_vmalloc(struct engine *e, const struct engine_op *op, struct engine_resul
 
 u32 op_vfree(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
+	struct pgtable_run run = {0};
 	struct area *a;
 	u32 status = find_area(e, VMAP_VMALLOC, (va_t)op->args[0], &a);
 
@@ -247,7 +252,7 @@ u32 op_vfree(struct engine *e, const struct engine_op *op, struct engine_result 
 		return status;
 	/* Frames that somebody has mapped besides cannot go. */
 	for (u32 i = 0; i < a->a; i++) {
-		if (page_of(e, pte_pfn(pgtable_get(e, 0, page_va(a->start, i))))->ref)
+		if (page_of(e, pte_pfn(pgtable_run_get(e, &run, page_va(a->start, i))))->ref)
 			return STATUS_BUSY;
 	}
 	unmap_area(e, a, drop_frame);
@@ -268,6 +273,7 @@ u32 op_vmap(struct engine *e, const struct engine_op *op, struct engine_result *
 {
 	u32 pages = op->data_len / (u32)sizeof(u32), prot = (u32)op->args[0], status;
 	u64 bits = pte_of_prot(prot ? prot : UPROT_READ | UPROT_WRITE);
+	struct pgtable_run run = {0};
 	va_t va;
 
 	if (!pages || op->data_len % sizeof(u32))
@@ -284,8 +290,8 @@ u32 op_vmap(struct engine *e, const struct engine_op *op, struct engine_result *
 		return status;
 	for (u32 i = 0; i < pages; i++) {
 		yield_sometimes(e, i);
-		status = pgtable_set(e, 0, page_va(va, i), pte_make(listed_pfn(op, i), bits),
-				     WINDOW_VMALLOC);
+		status = pgtable_run_set(e, &run, page_va(va, i), pte_make(listed_pfn(op, i), bits),
+					 WINDOW_VMALLOC);
 		if (status != STATUS_OK) {
 			roll_back(e, va, i, frame_unuse);
 			return status;
@@ -327,6 +333,7 @@ u32 op_ioremap(struct engine *e, const struct engine_op *op, struct engine_resul
 	u64 end = (op->args[0] + op->args[1] + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1);
 	u32 pages = (u32)((end - start) >> PAGE_SHIFT), status;
 	u64 reach = e->st->layout.pae ? 1ULL << 36 : 1ULL << 32;
+	struct pgtable_run run = {0};
 	va_t va;
 
 	if (end > reach || paddr_is_ram(e, start, end))
@@ -337,8 +344,8 @@ u32 op_ioremap(struct engine *e, const struct engine_op *op, struct engine_resul
 	area_find(e, &vmap(e)->areas, va)->b = (u32)(start >> PAGE_SHIFT);
 	for (u32 i = 0; i < pages; i++) {
 		yield_sometimes(e, i);
-		status = pgtable_set(
-		    e, 0, page_va(va, i),
+		status = pgtable_run_set(
+		    e, &run, page_va(va, i),
 		    pte_make((pfn_t)(start >> PAGE_SHIFT) + i, PTE_KERNEL_BITS | PTE_PCD | PTE_PWT),
 		    WINDOW_VMALLOC);
 		if (status != STATUS_OK) {

@@ -39,20 +39,11 @@ void mm_flush(struct engine *e, const struct mm *mm, va_t start, va_t end, u32 w
 	tlb_flush(e, mm_cpus(e, mm->pgd), start, (end - start) >> PAGE_SHIFT, why);
 }
 
-/* Tables on the way down to va, the top included: one for each entry seen. */
-static u32 depth(struct engine *e, pfn_t pgd, va_t va)
-{
-	struct pgtable_step step[3];
-
-	return pgtable_walk(e, pgd, va, step);
-}
-
 u32 mapping_prepare(struct engine *e, struct mm *mm, va_t va)
 {
-	u32 before = depth(e, mm->pgd, va);
-	u32 status = pgtable_prepare(e, mm->pgd, va);
+	u32 made, status = pgtable_prepare(e, mm->pgd, va, &made);
 
-	mm->page_tables += depth(e, mm->pgd, va) - before;
+	mm->page_tables += made;
 	return status;
 }
 

@@ -30,7 +30,7 @@ ref_t mm_create(struct engine *e)
 		slab_free(e, SLAB_MM, ref);
 		return 0;
 	}
-	mm->page_tables = pgtable_count(e, mm->pgd);
+	mm->page_tables = pgtable_count_new(e);
 	mm->brk_start = mm->brk = BRK_START;
 	return ref;
 }

@@ -74,8 +74,11 @@ static u32 search(const struct engine *e, const struct number_table *t, u32 numb
 
 ref_t numbers_find(struct engine *e, const struct number_table *t, u32 number)
 {
-	u32 i = search(e, t, number);
+	/* Where it is as long as none below it has been taken out. */
+	u32 i = number - 1;
 
+	if (i >= t->nr || entry(e, t, i)->number != number)
+		i = search(e, t, number);
 	return i < t->nr && entry(e, t, i)->number == number ? entry(e, t, i)->object : 0;
 }
 
