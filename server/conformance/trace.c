@@ -16,6 +16,9 @@
  * An interrupt may come between taking a block and writing that down: its own events are
  * then before an allocation that happened earlier. Where an allocation differs and events of
  * an interrupt on its CPU are right before it, it is tried before them; counted too.
+ *
+ * An interrupt that finds its CPU's lists locked frees to the buddy, past them. Where an
+ * allocation differs because it gets a block that an interrupt freed, that free is tried so.
  */
 #include <inttypes.h>
 #include <stdint.h>
@@ -24,9 +27,12 @@
 #include <time.h>
 
 #include "box.h"
+#include "frames/buddy.h"
+#include "frames/page.h"
+#include "frames/pcp.h"
 #include "kmem_ops.h"
 
-enum { MAX_HOLDS = 64, MAX_MOVED = 64 };
+enum { MAX_HOLDS = 64, MAX_MOVED = 64, MAX_PAST_LISTS = 256 };
 
 /* A boost that kswapd left for a while: from after op `given` to before op `release`. */
 struct hold {
@@ -35,12 +41,15 @@ struct hold {
 
 struct trace {
 	struct kmem_op *ops;
+	bool *past_lists; /* by op: a free that went to the buddy at once */
 	size_t nr, room;
 	u64 allocs, frees, unknown, boosts;
 	u8 *allocated; /* by frame: order + 1 of the block that the trace saw allocated there */
 	u32 nr_frames;
 	struct hold holds[MAX_HOLDS]; /* ascending, apart */
 	u32 nr_holds;
+	pfn_t given; /* where it differed last: what the machine gave */
+	u32 nr_past_lists;
 	u32 nr_moved;	   /* allocations that were played before an interrupt's events */
 	size_t last_boost; /* the op that gave the last one; SIZE_MAX: none did */
 };
@@ -183,6 +192,27 @@ static bool op_agrees(struct box *b, const struct kmem_op *op, u32 status)
 	return status == STATUS_OK && b->res.values[0] == op->pfn;
 }
 
+/* The block that was freed last goes on to the buddy, as if it had never been on the CPU's
+ * list. Blocks of other orders never are. */
+static void take_past_lists(struct box *b, const struct kmem_op *op)
+{
+	struct engine *e = b->e;
+	u32 zone = frame_zone(e, op->pfn), cpu = op->cpu < e->st->layout.cpus ? op->cpu : 0;
+	struct pcp *pcp = &e->st->frames.zone[zone].pcp[cpu];
+	struct page *p = &e->mem_map[op->pfn];
+	u32 type = page_type(p), list;
+
+	if (!(p->flags & PAGE_HEAD) || page_state(p) != FRAME_PCP || page_order(p) != op->order)
+		return;
+	list = pcp_list_of(op->order, type < NR_PCP_TYPES ? type : MIGRATE_MOVABLE);
+	list_remove(e->mem_map, &pcp->list[list], op->pfn);
+	pcp->count -= pages_of_order(op->order);
+	p->flags = 0;
+	e->op_cpu = cpu;
+	buddy_free(e, zone, op->pfn, op->order, type, FREE_NATURAL);
+	zone_add_free(e, zone, (s32)pages_of_order(op->order));
+}
+
 /* Plays from the machine's beginning; returns how many ops agreed. */
 static size_t play(struct trace *t, struct box *b, struct conformance_report *r)
 {
@@ -193,7 +223,10 @@ static size_t play(struct trace *t, struct box *b, struct conformance_report *r)
 		const struct kmem_op *op = &t->ops[i];
 		u32 status = play_op(t, b, op);
 
+		if (t->past_lists && t->past_lists[i])
+			take_past_lists(b, op);
 		if (!op_agrees(b, op, status)) {
+			t->given = op->is_alloc ? (pfn_t)b->res.values[0] : 0;
 			differs(
 			    r,
 			    "%s order %u gfp 0x%x (the trace's op %zu): status %u, frame 0x%" PRIx64
@@ -249,6 +282,8 @@ static void move_op(struct trace *t, size_t from, size_t to)
 {
 	struct kmem_op op = t->ops[from];
 
+	memmove(&t->past_lists[to + 1], &t->past_lists[to], from - to);
+	t->past_lists[to] = false;
 	memmove(&t->ops[to + 1], &t->ops[to], (from - to) * sizeof op);
 	t->ops[to] = op;
 }
@@ -258,6 +293,8 @@ static void move_op_back(struct trace *t, size_t from, size_t to)
 {
 	struct kmem_op op = t->ops[to];
 
+	memmove(&t->past_lists[to], &t->past_lists[to + 1], from - to);
+	t->past_lists[from] = false;
 	memmove(&t->ops[to], &t->ops[to + 1], (from - to) * sizeof op);
 	t->ops[from] = op;
 }
@@ -290,20 +327,72 @@ static bool goes_further(struct trace *t, const char *path, struct conformance_r
 	return true;
 }
 
-/* Tries what the trace does not tell at its first difference. False: nothing helped. */
+/* The last free of this block, if an interrupt made it and it went the usual way; SIZE_MAX:
+ * there is none. */
+static size_t freed_by_interrupt(const struct trace *t, size_t at, pfn_t pfn)
+{
+	while (at-- > 0)
+		if (t->ops[at].pfn == pfn)
+			return t->ops[at].in_irq && !t->ops[at].is_alloc && !t->past_lists[at]
+				   ? at
+				   : SIZE_MAX;
+	return SIZE_MAX;
+}
+
+/* How far it goes with the free at `freed` past the lists. */
+static bool try_past_lists(struct trace *t, size_t freed, const char *path,
+			   struct conformance_report *r)
+{
+	if (freed == SIZE_MAX || t->nr_past_lists == MAX_PAST_LISTS)
+		return false;
+	t->past_lists[freed] = true;
+	t->nr_past_lists++;
+	if (goes_further(t, path, r))
+		return true;
+	t->past_lists[freed] = false;
+	t->nr_past_lists--;
+	return false;
+}
+
+/* How far it goes with the allocation at `at` before the interrupt. */
+static bool try_before(struct trace *t, size_t at, const char *path, struct conformance_report *r)
+{
+	size_t to = before_interrupt(t, at);
+
+	if (to == at || t->nr_moved == MAX_MOVED)
+		return false;
+	move_op(t, at, to);
+	t->nr_moved++;
+	if (goes_further(t, path, r))
+		return true;
+	move_op_back(t, at, to);
+	t->nr_moved--;
+	return false;
+}
+
+/* Tries what the trace does not tell at its first difference; of two that help, what helps
+ * more. False: nothing did. */
 static bool goes_otherwise(struct trace *t, const char *path, struct conformance_report *r)
 {
 	size_t at = r->agreed, to = before_interrupt(t, at);
+	size_t freed = freed_by_interrupt(t, at, t->given);
+	struct conformance_report before = *r, moved;
 
-	if (to < at && t->nr_moved < MAX_MOVED) {
-		move_op(t, at, to);
-		t->nr_moved++;
-		if (goes_further(t, path, r))
-			return true;
-		move_op_back(t, at, to);
-		t->nr_moved--;
+	if (!try_before(t, at, path, r))
+		return try_past_lists(t, freed, path, r) ||
+		       (try_otherwise(t, at) && goes_further(t, path, r));
+	moved = *r;
+	move_op_back(t, at, to);
+	t->nr_moved--;
+	*r = before;
+	if (try_past_lists(t, freed, path, r) && r->agreed >= moved.agreed)
+		return true;
+	if (r->agreed != before.agreed) {
+		t->past_lists[freed] = false;
+		t->nr_past_lists--;
 	}
-	return try_otherwise(t, at) && goes_further(t, path, r);
+	*r = before;
+	return try_before(t, at, path, r);
 }
 
 /* Once by the rule; then, as long as that goes further, otherwise. */
@@ -327,14 +416,18 @@ void check_trace(const char *path, struct conformance_report *r)
 		r->compared = t.nr;
 		t.nr_frames = b->e->st->layout.max_pfn;
 		t.allocated = calloc(t.nr_frames, 1);
-		if (t.allocated)
+		t.past_lists = calloc(t.nr + 1, sizeof *t.past_lists);
+		if (t.allocated && t.past_lists)
 			play_as_recorded(&t, b, path, r);
 		note(r,
 		     "%" PRIu64 " allocations, %" PRIu64 " frees (%" PRIu64
 		     " of frames from before), boost taken back at once %" PRIu64
-		     " times and kept %u times; %u allocations before an interrupt's events",
-		     t.allocs, t.frees, t.unknown, t.boosts, t.nr_holds, t.nr_moved);
+		     " times and kept %u times; %u allocations before an interrupt's events, "
+		     "%u frees past the CPU's lists",
+		     t.allocs, t.frees, t.unknown, t.boosts, t.nr_holds, t.nr_moved,
+		     t.nr_past_lists);
 	}
+	free(t.past_lists);
 	free(t.allocated);
 	free(t.ops);
 	box_free(b);

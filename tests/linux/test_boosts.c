@@ -54,7 +54,9 @@ static void late_by(size_t ops)
 	assert_true(read_trace(&t, path, &r));
 	t.nr_frames = b->e->st->layout.max_pfn;
 	t.allocated = calloc(t.nr_frames, 1);
+	t.past_lists = calloc(t.nr, sizeof *t.past_lists);
 	assert_non_null(t.allocated);
+	assert_non_null(t.past_lists);
 	assert_int_equal(play(&t, b, &r), t.nr);
 	given = t.last_boost;
 	box_free(b);
@@ -75,6 +77,7 @@ static void late_by(size_t ops)
 	assert_int_equal(t.holds[0].release, given + ops);
 	assert_string_equal(r.difference, "");
 	box_free(b);
+	free(t.past_lists);
 	free(t.allocated);
 	free(t.ops);
 }
