@@ -388,7 +388,8 @@ bool history_sweep(struct history *h)
 		if (sweep_ops(h, h->sweep_machine))
 			return true;
 	h->sweep_machine = 0;
-	return false;
+	/* To find nothing took a transaction too. */
+	return h->journal.in_transaction;
 }
 
 bool history_has_rubbish(const struct history *h)

@@ -132,7 +132,7 @@ uint64_t history_prune(struct history *h, uint64_t machine, int64_t before_ns);
 bool history_prunable(struct history *h, uint64_t machine, int64_t *ret_time_ns);
 uint64_t history_first_op(const struct history *h, uint64_t machine); /* 1: it has all */
 /* Deletes a little of what is forgotten, in this turn's transaction; about a millisecond's
- * worth. False: there is none. */
+ * worth. False: there is none, and no transaction was begun to find out. */
 bool history_sweep(struct history *h);
 bool history_has_rubbish(const struct history *h);
 /* What the record takes in its file, room for more not counted. */
