@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -97,6 +98,8 @@ class GuestTest(unittest.TestCase):
         self.assertEqual(last_op, 41)
         self.assertIn(reason, why)
         self.assertIn(reason, self.refused(Code.FAILED_PRECONDITION, c.op, "k", "FlushTlb"))
+        while self.guests():  # killed if it must be, and reaped: not even a zombie is left
+            time.sleep(0.01)
         # The other machine and the daemon have not noticed.
         self.assertEqual(self.status(c.op("s", "FlushTlb")), "OK")
         back = c.call("Machines/Revive", machine="k")
@@ -135,7 +138,7 @@ class GuestTest(unittest.TestCase):
 
 
 class Ends(GuestTest):
-    options = ("--guest-timeout-ms", "3000")
+    options = ("--guest-timeout-ms", "5000")
 
     def test_panic(self):
         digest = self.pair()
@@ -181,19 +184,50 @@ class Ends(GuestTest):
             time.sleep(0.01)
         self.lost_and_revived(digest, "killed by signal 9", lost_ops=0)
 
-    def test_socket_broken(self):
-        digest = self.pair()
+    def break_socket(self, guest):
         libc = ctypes.CDLL(None, use_errno=True)
-        pidfd = os.pidfd_open(self.guests()[0])
+        pidfd = os.pidfd_open(guest)
         link = libc.syscall(438, pidfd, 3, 0)  # pidfd_getfd: QEMU's end of the link
         os.close(pidfd)
         if link < 0:
             self.skipTest(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
         with socket.socket(fileno=link) as s:
             s.shutdown(socket.SHUT_RDWR)
+
+    def test_socket_broken(self):
+        digest = self.pair()
+        self.break_socket(self.guests()[0])
         while self.state("k") != "MACHINE_LOST":
             time.sleep(0.01)
         self.lost_and_revived(digest, "the link to the guest broke", lost_ops=0)
+
+    def while_it_spins(self, end):
+        """The guest ends while it owes an answer: the op that waits for it is LOST."""
+        statuses = []
+        waiting = threading.Thread(
+            target=lambda: statuses.append(self.status(self.order(SPIN))))
+        waiting.start()
+        guest, = self.guests()
+        before = self.cpu_time(guest)
+        while self.cpu_time(guest) < before + 0.2:  # it has the order and spins
+            time.sleep(0.01)
+        end(guest)
+        waiting.join()
+        self.assertEqual(statuses, ["LOST"])
+
+    def cpu_time(self, pid):
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def test_killed_in_flight(self):
+        digest = self.pair()
+        self.while_it_spins(lambda guest: os.kill(guest, signal.SIGKILL))
+        self.lost_and_revived(digest, "killed by signal 9")
+
+    def test_socket_broken_in_flight(self):
+        digest = self.pair()
+        self.while_it_spins(self.break_socket)
+        self.lost_and_revived(digest, "the link to the guest broke")
 
     def test_many_in_flight(self):
         """Each op in flight has its LOST row, in order, and nothing of them remains."""
