@@ -498,6 +498,71 @@ enum machine_error turn_create(struct turn *t, const char *name, size_t length, 
 	return MACHINE_OK;
 }
 
+struct fork {
+	struct turn *turn;
+	const char *name;
+	struct replica *replica;
+	struct engine_error *why;
+	uint32_t nr_owners; /* those whose label is used by then */
+	struct machine *machine;
+	enum machine_error error;
+};
+
+static bool take_owner(void *arg, uint32_t number, const char *label)
+{
+	struct fork *f = arg;
+
+	if (number > f->nr_owners)
+		return true;
+	f->error = machine_set_label(f->machine, number, label);
+	history_add_owner(f->turn->options.history, machine_id(f->machine), number, label);
+	return !f->error;
+}
+
+static void make_fork(void *arg, const struct history_machine *from)
+{
+	struct fork *f = arg;
+	struct turn *t = f->turn;
+	uint64_t at_op = replica_op(f->replica);
+	int64_t now = turn_time_ns(t);
+
+	f->nr_owners = replica_owners(f->replica);
+	f->error = machines_fork(t->machines, f->name, strlen(f->name), from->backend, from->config,
+				 f->replica, &f->machine, f->why);
+	if (f->error)
+		return;
+	t->dirty = true;
+	machine_set_created_ns(f->machine, now);
+	machine_set_id(f->machine, history_add_machine(t->options.history, f->name, from->backend,
+						       from->config, from->id, at_op, false, now));
+}
+
+enum machine_error turn_fork(struct turn *t, uint64_t from, const char *name, struct replica *r,
+			     struct machine **ret, struct engine_error *why)
+{
+	struct fork f = {t, name, r, why, 0, NULL, MACHINE_E_GONE};
+	char number[32];
+	int length = snprintf(number, sizeof number, "#%llu", (unsigned long long)from);
+
+	if (t->stopping)
+		return MACHINE_E_SHUTDOWN;
+	if (history_ready(t->options.history, why->text, sizeof why->text))
+		return MACHINE_E_DISK;
+	if (history_machine_ever(t->options.history, number, (size_t)length, make_fork, &f))
+		return MACHINE_E_HISTORY;
+	if (f.error)
+		return f.error;
+	/* Without its labels it would not be that machine: it goes with this turn. */
+	if (history_owners(t->options.history, from, take_owner, &f) || f.error) {
+		turn_destroy(t, f.machine);
+		return f.error ? f.error : MACHINE_E_HISTORY;
+	}
+	machine_recovered(f.machine);
+	*ret = f.machine;
+	turn_wake(t);
+	return MACHINE_OK;
+}
+
 void turn_destroy(struct turn *t, struct machine *m)
 {
 	recovery_forget(t->recovery, m);

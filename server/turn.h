@@ -67,6 +67,11 @@ enum machine_error turn_create(struct turn *t, const char *name, size_t length, 
 			       const struct engine_config *config, struct machine **ret,
 			       struct engine_error *why);
 void turn_destroy(struct turn *t, struct machine *m);
+/* A second machine from the history of one, living or ended, as a replica of it is, which
+ * is left empty. Answer from a waiter. */
+struct replica;
+enum machine_error turn_fork(struct turn *t, uint64_t from, const char *name, struct replica *r,
+			     struct machine **ret, struct engine_error *why);
 /* A lost machine is made again from its history; it is RECOVERING until then. */
 enum machine_error turn_revive(struct turn *t, struct machine *m);
 /* Queues an op: machine_submit(), and a turn to run it. */

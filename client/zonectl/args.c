@@ -378,6 +378,18 @@ int args_limit_words(const struct args *a, const char *command, unsigned most)
 			   a->words[most], command);
 }
 
+int args_read_at(struct ctl *ctl, const struct args *a, const char *command)
+{
+	const char *text = args_text(a, "at");
+
+	if (!text)
+		return EXIT_DONE;
+	ctl->has_at = true;
+	if (number_parse(text, false, &ctl->at))
+		return EXIT_DONE;
+	return usage_error("%s: --at %s is no op number", command, text);
+}
+
 /* Prints a text behind a column of `indent`, folded at the terminal's width. */
 static void print_folded(const char *text, unsigned indent)
 {

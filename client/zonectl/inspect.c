@@ -29,6 +29,7 @@ int inspect_ask(struct ctl *ctl, const struct contract_inspection *i, ProtobufCM
 	int rc;
 
 	message_set_string(request, 1, ctl->machine);
+	message_set_at(request, 2, ctl);
 	message_set_sub(request, i->code, question);
 	rc = ctl_call(ctl, i->word, "/zoned.v1.Machines/Inspect", request,
 		      &zoned__v1__inspect_response__descriptor, &reply);
@@ -88,6 +89,8 @@ static int fill(const struct contract_inspection *i, ProtobufCMessage *question,
 	return args_limit_words(a, i->word, word);
 }
 
+static const struct flag at_flag = AT_FLAG;
+
 static void inspect_help(const struct contract_inspection *i, const struct flag *flags)
 {
 	unsigned k, c;
@@ -108,7 +111,8 @@ static void inspect_help(const struct contract_inspection *i, const struct flag 
 		}
 	}
 	printf("\n");
-	print_flags("flags:", global_flags, nr_global_flags);
+	print_flags("flags:", &at_flag, 1);
+	print_flags("for every command:", global_flags, nr_global_flags);
 }
 
 static int answer(struct ctl *ctl, const struct contract_inspection *i,
@@ -129,7 +133,7 @@ static int answer(struct ctl *ctl, const struct contract_inspection *i,
 
 int inspect_command(struct ctl *ctl, const struct contract_inspection *i, int argc, char **argv)
 {
-	struct flag flags[MAX_ARGUMENTS];
+	struct flag flags[MAX_ARGUMENTS + 1] = {at_flag};
 	char names[MAX_ARGUMENTS][48];
 	Zoned__V1__InspectResponse *response;
 	ProtobufCMessage *question;
@@ -140,19 +144,21 @@ int inspect_command(struct ctl *ctl, const struct contract_inspection *i, int ar
 	for (k = 0; k < i->args.nr_ints; k++) {
 		const struct contract_field *f = &i->args.ints[k];
 
-		flags[k] = (struct flag){kebab(f->name, names[k], sizeof names[k]), 0,
-					 value_placeholder(f), f->doc};
+		flags[k + 1] = (struct flag){kebab(f->name, names[k], sizeof names[k]), 0,
+					     value_placeholder(f), f->doc};
 	}
-	rc = args_parse(ctl, i->word, argc, argv, flags, i->args.nr_ints, &a);
+	rc = args_parse(ctl, i->word, argc, argv, flags, i->args.nr_ints + 1, &a);
 	if (rc != EXIT_DONE)
 		return rc;
 	if (ctl->help) {
-		inspect_help(i, flags);
+		inspect_help(i, flags + 1);
 		args_free(&a);
 		return EXIT_DONE;
 	}
 	question = message_new(contract_inspect_messages[i - contract_inspections].question);
 	rc = fill(i, question, &a);
+	if (rc == EXIT_DONE)
+		rc = args_read_at(ctl, &a, i->word);
 	args_free(&a);
 	if (rc == EXIT_DONE)
 		rc = ctl_need_machine(ctl, i->word);

@@ -26,6 +26,17 @@ void message_free(ProtobufCMessage *m)
 		protobuf_c_message_free_unpacked(m, NULL);
 }
 
+void message_set_at(ProtobufCMessage *m, unsigned number, const struct ctl *ctl)
+{
+	ProtobufCMessage *moment;
+
+	if (!ctl->has_at)
+		return;
+	moment = message_new(&zoned__v1__moment__descriptor);
+	((Zoned__V1__Moment *)moment)->op = ctl->at;
+	message_set_sub(m, number, moment);
+}
+
 static const ProtobufCFieldDescriptor *field_of(const ProtobufCMessage *m, unsigned number)
 {
 	return protobuf_c_message_descriptor_get_field(m->descriptor, number);

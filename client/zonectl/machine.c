@@ -1,5 +1,5 @@
 /*
- * machine.c - machines: create, list, get, destroy, revive, check, digest.
+ * machine.c - machines: create, fork, list, get, destroy, revive, check, digest.
  *
  * The flags of `machine create` are the integer fields of MachineConfig, read from the
  * contract's tables; what is written here is what a table cannot say: the memory map
@@ -424,27 +424,121 @@ static int finish_digest(struct ctl *ctl, const ProtobufCMessage *reply)
 static const struct subcommand {
 	const char *word, *help, *method;
 	bool named;
+	uint32_t moment; /* the request's field for --at; 0: there is none */
 	const ProtobufCMessageDescriptor *request, *reply;
 	int (*finish)(struct ctl *ctl, const ProtobufCMessage *reply);
 } subcommands[] = {
-    {"create", "make a machine", NULL, true, NULL, NULL, NULL},
-    {"list", "every machine", "/zoned.v1.Machines/List", false,
+    {"create", "make a machine", NULL, true, 0, NULL, NULL, NULL},
+    {"fork", "a second machine that goes on from here, or from an op", NULL, true, 0, NULL, NULL,
+     NULL},
+    {"list", "every machine", "/zoned.v1.Machines/List", false, 0,
      &zoned__v1__list_request__descriptor, &zoned__v1__list_response__descriptor, finish_list},
-    {"get", "one machine and what it was made from", "/zoned.v1.Machines/Get", true,
+    {"get", "one machine and what it was made from", "/zoned.v1.Machines/Get", true, 0,
      &zoned__v1__get_request__descriptor, &zoned__v1__machine__descriptor, finish_get},
-    {"destroy", "end a machine for ever", "/zoned.v1.Machines/Destroy", true,
+    {"destroy", "end a machine for ever", "/zoned.v1.Machines/Destroy", true, 0,
      &zoned__v1__destroy_request__descriptor, &zoned__v1__destroy_response__descriptor,
      finish_destroy},
     {"revive", "make a lost machine again by replaying its history", "/zoned.v1.Machines/Revive",
-     true, &zoned__v1__revive_request__descriptor, &zoned__v1__machine__descriptor, finish_get},
+     true, 0, &zoned__v1__revive_request__descriptor, &zoned__v1__machine__descriptor, finish_get},
     {"check", "recount everything and name the first lie (exit code 5)", "/zoned.v1.Machines/Check",
-     true, &zoned__v1__check_request__descriptor, &zoned__v1__check_response__descriptor,
+     true, 2, &zoned__v1__check_request__descriptor, &zoned__v1__check_response__descriptor,
      finish_check},
-    {"digest", "a hash of the machine's whole state", "/zoned.v1.Machines/Digest", true,
+    {"digest", "a hash of the machine's whole state", "/zoned.v1.Machines/Digest", true, 2,
      &zoned__v1__digest_request__descriptor, &zoned__v1__digest_response__descriptor,
      finish_digest},
 };
 enum { NR_SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
+
+static const struct flag at_flag = AT_FLAG;
+
+/* ---- machine fork ---- */
+
+/* The machine that lives makes its copy: an op of its own. */
+static int fork_now(struct ctl *ctl, const char *name)
+{
+	const struct contract_op_messages *messages = &contract_op_messages[OP_FORK];
+	ProtobufCMessage *op = message_new(messages->op), *result, *reply;
+	Zoned__V1__GetRequest get = ZONED__V1__GET_REQUEST__INIT;
+	int rc;
+
+	message_set_sub(op, 1, context_new(ctl));
+	message_set_bytes(op, contract_ops[OP_FORK].args.data->number, name, strlen(name));
+	rc = ctl_call(ctl, "machine fork", "/zoned.v1.Memory/Fork", op, messages->result, &result);
+	message_free(op);
+	if (rc != EXIT_DONE)
+		return rc;
+	if (op_status(result) != STATUS_OK) {
+		complain("machine fork: %s: %s", status_name(op_status(result)), op_detail(result));
+		message_free(result);
+		return EXIT_NOT_OK;
+	}
+	message_free(result);
+	get.machine = must(strdup(name));
+	rc = ctl_call(ctl, "machine fork", "/zoned.v1.Machines/Get", &get.base,
+		      &zoned__v1__machine__descriptor, &reply);
+	free(get.machine);
+	if (rc != EXIT_DONE)
+		return rc;
+	print_machine(ctl, (Zoned__V1__Machine *)reply);
+	message_free(reply);
+	return EXIT_DONE;
+}
+
+/* Made from the history. */
+static int fork_then(struct ctl *ctl, const char *name)
+{
+	ProtobufCMessage *request = message_new(&zoned__v1__fork_at_request__descriptor), *reply;
+	int rc;
+
+	message_set_string(request, 1, ctl->machine);
+	message_set_string(request, 2, name);
+	message_set_at(request, 3, ctl);
+	rc = ctl_call(ctl, "machine fork", "/zoned.v1.Machines/ForkAt", request,
+		      &zoned__v1__machine__descriptor, &reply);
+	message_free(request);
+	if (rc != EXIT_DONE)
+		return rc;
+	print_machine(ctl, (Zoned__V1__Machine *)reply);
+	message_free(reply);
+	return EXIT_DONE;
+}
+
+static int fork_command(struct ctl *ctl, int argc, char **argv)
+{
+	const char *name = NULL;
+	struct args a;
+	int rc = args_parse(ctl, "machine fork", argc, argv, &at_flag, 1, &a);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	if (ctl->help) {
+		printf(
+		    "zonectl machine fork - a second machine that goes on from here, or from an "
+		    "op\n\nusage: zonectl machine fork MACHINE NAME [--at OP]\n\n"
+		    "Without --at it is an op of MACHINE, which copies what it has touched. With\n"
+		    "--at NAME is made from the history, and MACHINE is not touched; it may have\n"
+		    "ended.\n\n");
+		print_flags("flags:", &at_flag, 1);
+		print_flags("\nfor every command:", global_flags, nr_global_flags);
+		args_free(&a);
+		return EXIT_DONE;
+	}
+	rc = args_read_at(ctl, &a, "machine fork");
+	if (rc == EXIT_DONE)
+		rc = args_limit_words(&a, "machine fork", 2);
+	if (a.nr_words == 2)
+		ctl->machine = a.words[0];
+	if (a.nr_words)
+		name = a.words[a.nr_words - 1];
+	args_free(&a);
+	if (rc == EXIT_DONE)
+		rc = ctl_need_machine(ctl, "machine fork");
+	if (rc == EXIT_DONE && !name)
+		rc = usage_error("machine fork: what is the second one to be called?");
+	if (rc != EXIT_DONE)
+		return rc;
+	return ctl->has_at ? fork_then(ctl, name) : fork_now(ctl, name);
+}
 
 static int perform(struct ctl *ctl, const struct subcommand *sub, int argc, char **argv)
 {
@@ -454,12 +548,14 @@ static int perform(struct ctl *ctl, const struct subcommand *sub, int argc, char
 	int rc;
 
 	snprintf(command, sizeof command, "machine %s", sub->word);
-	rc = args_parse(ctl, command, argc, argv, NULL, 0, &a);
+	rc = args_parse(ctl, command, argc, argv, &at_flag, sub->moment != 0, &a);
 	if (rc != EXIT_DONE)
 		return rc;
 	if (ctl->help) {
 		printf("zonectl %s - %s\n\nusage: zonectl %s%s\n\n", command, sub->help, command,
 		       sub->named ? " NAME" : "");
+		if (sub->moment)
+			print_flags("flags:", &at_flag, 1);
 		print_flags("flags:", global_flags, nr_global_flags);
 		args_free(&a);
 		return EXIT_DONE;
@@ -467,6 +563,8 @@ static int perform(struct ctl *ctl, const struct subcommand *sub, int argc, char
 	if (sub->named && a.nr_words)
 		ctl->machine = a.words[0];
 	rc = args_limit_words(&a, command, sub->named ? 1 : 0);
+	if (rc == EXIT_DONE)
+		rc = args_read_at(ctl, &a, command);
 	args_free(&a);
 	if (rc == EXIT_DONE && sub->named)
 		rc = ctl_need_machine(ctl, command);
@@ -475,6 +573,8 @@ static int perform(struct ctl *ctl, const struct subcommand *sub, int argc, char
 	request = message_new(sub->request);
 	if (sub->named)
 		message_set_string(request, 1, ctl->machine);
+	if (sub->moment)
+		message_set_at(request, sub->moment, ctl);
 	rc = ctl_call(ctl, command, sub->method, request, sub->reply, &reply);
 	message_free(request);
 	if (rc != EXIT_DONE)
@@ -515,7 +615,8 @@ int machine_command(struct ctl *ctl, int argc, char **argv)
 	for (i = 0; i < NR_SUBCOMMANDS; i++) {
 		if (strcmp(subcommands[i].word, word) == 0)
 			return subcommands[i].method ? perform(ctl, &subcommands[i], argc, argv)
-						     : create(ctl, argc, argv);
+			       : strcmp(word, "fork") == 0 ? fork_command(ctl, argc, argv)
+							   : create(ctl, argc, argv);
 		suggest(&s, subcommands[i].word);
 	}
 	if (s.nearest)

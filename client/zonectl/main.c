@@ -22,7 +22,7 @@ static const struct command {
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 	const char *help;
 } commands[] = {
-    {"machine", machine_command, "create, list, get, destroy, revive, check, digest"},
+    {"machine", machine_command, "create, fork, list, get, destroy, revive, check, digest"},
     {"kernel", kernel_command, "a kernel machine of your own, to watch it with gdb"},
     {"pipe", pipe_command, "ops from JSON lines, pipelined, results as JSON lines"},
     {"run", run_command, "run a Lua script"},

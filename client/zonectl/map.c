@@ -21,7 +21,9 @@ enum { FRAME_BYTES = 4096, NR_ORDERS = 11, MAX_STATES = 32, DRAWN_ROWS = 16, MAX
 static const struct flag map_flags[] = {
     {"ascii", 0, NULL, "letters, no colours, no line drawing"},
     {"rows", 0, "N", "rows of cells for the whole of memory; default 16"},
+    AT_FLAG,
 };
+enum { NR_MAP_FLAGS = sizeof map_flags / sizeof *map_flags };
 
 /* How a state looks. States that a newer daemon has get a question mark. */
 static const struct look {
@@ -531,7 +533,7 @@ int map_command(struct ctl *ctl, int argc, char **argv)
 {
 	struct picture p = {.ctl = ctl, .rows = DRAWN_ROWS};
 	struct args a;
-	int rc = args_parse(ctl, "map", argc, argv, map_flags, 2, &a);
+	int rc = args_parse(ctl, "map", argc, argv, map_flags, NR_MAP_FLAGS, &a);
 
 	if (rc != EXIT_DONE)
 		return rc;
@@ -544,6 +546,8 @@ int map_command(struct ctl *ctl, int argc, char **argv)
 				 args_text(&a, "rows"));
 	if (rc == EXIT_DONE)
 		rc = args_limit_words(&a, "map", 0);
+	if (rc == EXIT_DONE)
+		rc = args_read_at(ctl, &a, "map");
 	args_free(&a);
 	if (ctl->help) {
 		printf(
@@ -552,7 +556,7 @@ int map_command(struct ctl *ctl, int argc, char **argv)
 		    "Width: the terminal's, or $COLUMNS. Colours: on a terminal, unless $NO_COLOR\n"
 		    "is set; without them every state is a letter, a capital where a cell is at\n"
 		    "least half used.\n\n");
-		print_flags("flags:", map_flags, 2);
+		print_flags("flags:", map_flags, NR_MAP_FLAGS);
 		print_flags("\nfor every command:", global_flags, nr_global_flags);
 		return EXIT_DONE;
 	}

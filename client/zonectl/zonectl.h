@@ -57,6 +57,8 @@ struct ctl {
 	uint32_t timeout_ms; /* ZONED_NO_TIMEOUT: none */
 	bool timeout_given;
 	bool json, help;
+	bool has_at; /* a question about the past: --at */
+	uint64_t at;
 	struct zoned *z;
 };
 
@@ -84,6 +86,12 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* From here on what would be complained of is written to `to`, without the program's name;
  * NULL: to stderr again. A later sentence replaces an earlier one. */
 void complain_to(char *to, size_t size);
+/* --at, for whatever looks into a machine; the value goes to ctl. */
+#define AT_FLAG                                                                        \
+	{                                                                              \
+		"at", 0, "OP", "as it was after this op (0: its making), ended or not" \
+	}
+int args_read_at(struct ctl *ctl, const struct args *a, const char *command);
 void print_flags(const char *title, const struct flag *flags, unsigned nr_flags);
 /* What an allocation returned; without memory there is nothing left to do but end. */
 void *must(void *p);
@@ -134,6 +142,8 @@ void message_free(ProtobufCMessage *m);
 /* Of an integer, enum or bool field; the number must be one of the message's. */
 void message_set(ProtobufCMessage *m, unsigned number, uint64_t value);
 uint64_t message_get(const ProtobufCMessage *m, unsigned number);
+/* A Moment in this field, if --at was given. */
+void message_set_at(ProtobufCMessage *m, unsigned number, const struct ctl *ctl);
 void message_set_string(ProtobufCMessage *m, unsigned number, const char *text);
 void message_set_bytes(ProtobufCMessage *m, unsigned number, const void *bytes, size_t length);
 void message_set_list(ProtobufCMessage *m, unsigned number, const uint32_t *values, size_t n);

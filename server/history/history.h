@@ -166,6 +166,11 @@ int history_machines(struct history *h, bool (*fn)(void *arg, const struct histo
 int history_owners(struct history *h, uint64_t machine,
 		   bool (*fn)(void *arg, uint32_t number, const char *label), void *arg);
 
+/* A machine, ended or not, by name: the one that lives, else the latest; "#7" is the one of
+ * that number. `fn` is called once, or not at all if there is none. */
+int history_machine_ever(struct history *h, const char *name, size_t length,
+			 void (*fn)(void *arg, const struct history_machine *m), void *arg);
+
 /* Where a machine, ended or not, was forked from, and at which op of that machine;
  * both 0 when it was not. */
 int history_lineage(struct history *h, uint64_t machine, uint64_t *ret_from, uint64_t *ret_at_op);

@@ -216,6 +216,35 @@ int history_machines(struct history *h, bool (*fn)(void *arg, const struct histo
 	return map(h, rc == SQLITE_DONE ? SQLITE_OK : rc);
 }
 
+int history_machine_ever(struct history *h, const char *name, size_t length,
+			 void (*fn)(void *arg, const struct history_machine *m), void *arg)
+{
+	static const char by_number[] = "SELECT " MACHINE_COLUMN_LIST " FROM machines"
+					" WHERE '#' || id = ?";
+	static const char by_name[] = "SELECT " MACHINE_COLUMN_LIST " FROM machines WHERE name = ?"
+				      " ORDER BY ended_ns IS NOT NULL, id DESC LIMIT 1";
+	struct engine_config *config = malloc(sizeof(*config));
+	sqlite3_stmt *st = NULL;
+	int rc = SQLITE_NOMEM;
+
+	if (config)
+		rc = prepare(h, length && name[0] == '#' ? by_number : by_name, &st);
+	if (rc == SQLITE_OK) {
+		sqlite3_bind_text(st, 1, name, (int)length, SQLITE_STATIC);
+		rc = sqlite3_step(st);
+		if (rc == SQLITE_ROW) {
+			struct history_machine m;
+
+			rc = replay_read_machine(h->reader, st, config, &m);
+			if (rc == SQLITE_OK)
+				fn(arg, &m);
+		}
+	}
+	sqlite3_finalize(st);
+	free(config);
+	return map(h, rc == SQLITE_DONE ? SQLITE_OK : rc);
+}
+
 int history_owners(struct history *h, uint64_t machine,
 		   bool (*fn)(void *arg, uint32_t number, const char *label), void *arg)
 {

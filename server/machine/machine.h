@@ -257,6 +257,12 @@ uint64_t machine_replayed(const struct machine *m); /* 0 unless RECOVERING */
 /* Goes on from where a replica is, which is left empty; the caller frees it. Machine
  * sleepers are those of the replica. Any answer but OK: `why`. */
 enum machine_error machine_adopt(struct machine *m, struct replica *r, struct engine_error *why);
+/* A machine of this turn, as machines_create() makes it, that goes on from where a replica
+ * is; the replica is left empty. The caller sets its id and labels, and then calls
+ * machine_recovered(). */
+enum machine_error machines_fork(struct machines *ms, const char *name, size_t length,
+				 const char *backend, const struct engine_config *config,
+				 struct replica *r, struct machine **ret, struct engine_error *why);
 /* All is replayed: from here on it takes ops. Parked ops without a request are
  * withdrawn, unless it is a snapshot. */
 void machine_recovered(struct machine *m);

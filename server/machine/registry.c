@@ -339,6 +339,34 @@ enum machine_error machines_restore(struct machines *ms, uint64_t id, const char
 	return MACHINE_OK;
 }
 
+enum machine_error machines_fork(struct machines *ms, const char *name, size_t length,
+				 const char *backend, const struct engine_config *config,
+				 struct replica *r, struct machine **ret, struct engine_error *why)
+{
+	const struct backend_type *type = NULL;
+	enum machine_error error = may_add(ms, name, length);
+	struct machine *m;
+
+	if (error)
+		return error;
+	for (unsigned i = 0; i < NR_BACKEND_TYPES; i++)
+		if (strcmp(backend_types[i]->name, backend) == 0)
+			type = backend_types[i];
+	if (!type)
+		return MACHINE_E_BACKEND;
+	m = add(ms, name, length, type, config);
+	error = machine_adopt(m, r, why);
+	if (error) {
+		drop(m);
+		return error;
+	}
+	m->state = MACHINE_RECOVERING;
+	m->fresh = true;
+	machine_touch(m);
+	*ret = m;
+	return MACHINE_OK;
+}
+
 /* ---- running ---- */
 
 /* A machine that was paused and had no op half done when the last turn ended has been

@@ -15,7 +15,7 @@
 enum { REPORT_MAX = MESSAGE_MAX / 2 };
 
 /* Fields of InspectRequest and InspectResponse (proto/zoned/v1/inspect.proto). */
-enum { REQUEST_MACHINE = 1 };
+enum { REQUEST_MACHINE = 1, REQUEST_AT = 2, MOMENT_OP = 1 };
 enum { RESPONSE_OP = 1, RESPONSE_TEXT = 2, RESPONSE_TRUNCATED = 3 };
 
 struct sink {
@@ -119,9 +119,28 @@ static unsigned find_question(uint32_t code)
 	return i;
 }
 
+static bool read_moment(struct wire_reader moment, uint64_t *ret_op)
+{
+	bool ok = true;
+
+	while (ok && moment.at < moment.end) {
+		uint32_t field, type;
+
+		ok = wire_tag(&moment, &field, &type);
+		if (ok && field == MOMENT_OP && type == WIRE_VARINT)
+			ok = wire_varint(&moment, ret_op);
+		else if (ok)
+			ok = wire_skip(&moment, type);
+	}
+	return ok;
+}
+
 void inspect_message(struct net_call *call, const uint8_t *bytes, size_t length)
 {
 	struct wire_reader message = {bytes, bytes + length}, name = {NULL, NULL}, question = name;
+	struct wire_reader moment = name;
+	bool is_past = false;
+	uint64_t op = 0, machine;
 	unsigned row = contract_nr_inspections;
 	struct codec_error why = {"the message is malformed"};
 	struct rpc_question *q;
@@ -137,6 +156,9 @@ void inspect_message(struct net_call *call, const uint8_t *bytes, size_t length)
 		ok = wire_tag(&message, &field, &type);
 		if (ok && type == WIRE_BYTES && field == REQUEST_MACHINE) {
 			ok = wire_bytes(&message, &name);
+		} else if (ok && type == WIRE_BYTES && field == REQUEST_AT) {
+			is_past = true;
+			ok = wire_bytes(&message, &moment) && read_moment(moment, &op);
 		} else if (ok && type == WIRE_BYTES &&
 			   find_question(field) < contract_nr_inspections) {
 			row = find_question(field);
@@ -154,10 +176,19 @@ void inspect_message(struct net_call *call, const uint8_t *bytes, size_t length)
 		turn_wake(rpc.turn);
 		return;
 	}
-	m = rpc_find_machine(call, (const char *)name.at, (size_t)(name.end - name.at));
-	if (!m)
-		return;
-	q = rpc_ask(call, machine_id(m), answer_inspect);
+	if (is_past) {
+		if (!rpc_find_past(call, (const char *)name.at, (size_t)(name.end - name.at),
+				   &machine))
+			return;
+	} else {
+		m = rpc_find_machine(call, (const char *)name.at, (size_t)(name.end - name.at));
+		if (!m)
+			return;
+		machine = machine_id(m);
+	}
+	q = rpc_ask(call, machine, answer_inspect);
+	if (is_past)
+		rpc_ask_past(q, op);
 	q->row = row;
 	memcpy(q->args, args, sizeof args);
 }

@@ -436,17 +436,32 @@ static bool answer_digest(struct rpc_question *q, enum machine_error error, cons
 	return rpc_look(q, see_digest, tell_digest);
 }
 
+/* About the machine that lives, or about a moment of one. */
+static void ask_at(struct net_call *call, const char *name, const Zoned__V1__Moment *at,
+		   bool (*answer)(struct rpc_question *q, enum machine_error error,
+				  const char *why))
+{
+	struct machine *m;
+	uint64_t machine;
+
+	if (at) {
+		if (rpc_find_past(call, name, strlen(name), &machine))
+			rpc_ask_past(rpc_ask(call, machine, answer), at->op);
+		return;
+	}
+	m = rpc_find_machine(call, name, strlen(name));
+	if (m)
+		rpc_ask(call, machine_id(m), answer);
+}
+
 static void check_message(struct net_call *call, const uint8_t *bytes, size_t length)
 {
 	Zoned__V1__CheckRequest *request = (Zoned__V1__CheckRequest *)unpack(
 	    call, &zoned__v1__check_request__descriptor, bytes, length);
-	struct machine *m;
 
 	if (!request)
 		return;
-	m = rpc_find_machine(call, request->machine, strlen(request->machine));
-	if (m)
-		rpc_ask(call, machine_id(m), answer_check);
+	ask_at(call, request->machine, request->at, answer_check);
 	zoned__v1__check_request__free_unpacked(request, NULL);
 }
 
@@ -454,14 +469,60 @@ static void digest_message(struct net_call *call, const uint8_t *bytes, size_t l
 {
 	Zoned__V1__DigestRequest *request = (Zoned__V1__DigestRequest *)unpack(
 	    call, &zoned__v1__digest_request__descriptor, bytes, length);
-	struct machine *m;
 
 	if (!request)
 		return;
-	m = rpc_find_machine(call, request->machine, strlen(request->machine));
-	if (m)
-		rpc_ask(call, machine_id(m), answer_digest);
+	ask_at(call, request->machine, request->at, answer_digest);
 	zoned__v1__digest_request__free_unpacked(request, NULL);
+}
+
+/* ---- ForkAt ---- */
+
+/* The machine is there as it was. What is made of it is of this turn, so that whoever asked
+ * hears of it after the commit. */
+static void tell_fork(struct rpc_question *q, struct machine *none)
+{
+	struct replica *replica = past_take(&q->past);
+	struct engine_error why = {""};
+	struct machine *m;
+	enum machine_error error = turn_fork(rpc.turn, q->machine, q->name, replica, &m, &why);
+
+	(void)none;
+	replica_free(replica);
+	if (error)
+		rpc_fail(q->call, error, *why.text ? why.text : NULL);
+	else
+		rpc_ask(q->call, machine_id(m), answer_machine);
+}
+
+static bool answer_fork(struct rpc_question *q, enum machine_error error, const char *why)
+{
+	(void)error, (void)why;
+	return rpc_look(q, NULL, tell_fork);
+}
+
+static void fork_message(struct net_call *call, const uint8_t *bytes, size_t length)
+{
+	Zoned__V1__ForkAtRequest *request = (Zoned__V1__ForkAtRequest *)unpack(
+	    call, &zoned__v1__fork_at_request__descriptor, bytes, length);
+	struct rpc_question *q;
+	uint64_t machine;
+
+	if (!request)
+		return;
+	if (!machine_name_valid(request->name, strlen(request->name))) {
+		rpc_fail(call, MACHINE_E_NAME, NULL);
+	} else if (machines_find(rpc.machines, request->name, strlen(request->name))) {
+		rpc_fail(call, MACHINE_E_EXISTS, NULL);
+	} else if (rpc_find_past(call, request->machine, strlen(request->machine), &machine)) {
+		q = rpc_ask(call, machine, answer_fork);
+		snprintf(q->name, sizeof q->name, "%s", request->name);
+		if (request->at)
+			rpc_ask_past(q, request->at->op);
+		q->is_past = true;
+		q->past.op = request->at ? q->past.op : REBUILD_LAST;
+	}
+	zoned__v1__fork_at_request__free_unpacked(request, NULL);
 }
 
 #define UNARY(name, on_message)                  \
@@ -478,6 +539,7 @@ UNARY(destroy_handler, destroy_message);
 UNARY(revive_handler, revive_message);
 UNARY(check_handler, check_message);
 UNARY(digest_handler, digest_message);
+UNARY(fork_handler, fork_message);
 UNARY(inspect_handler, inspect_message);
 
 const struct net_method machines_methods[] = {
@@ -488,6 +550,7 @@ const struct net_method machines_methods[] = {
     {.path = "/zoned.v1.Machines/Revive", .handler = &revive_handler},
     {.path = "/zoned.v1.Machines/Check", .handler = &check_handler},
     {.path = "/zoned.v1.Machines/Digest", .handler = &digest_handler},
+    {.path = "/zoned.v1.Machines/ForkAt", .handler = &fork_handler},
     {.path = "/zoned.v1.Machines/Inspect", .handler = &inspect_handler},
     {.path = NULL},
 };

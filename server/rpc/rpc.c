@@ -170,6 +170,24 @@ struct machine *rpc_find_machine(struct net_call *call, const char *name, size_t
 	return NULL;
 }
 
+static void take_id(void *arg, const struct history_machine *m)
+{
+	*(uint64_t *)arg = m->id;
+}
+
+bool rpc_find_past(struct net_call *call, const char *name, size_t length, uint64_t *ret_id)
+{
+	struct machine *m = machines_find(rpc.machines, name, length);
+
+	*ret_id = m ? machine_id(m) : 0;
+	/* One that is being made in this turn is not in the file yet. */
+	if (!m && history_machine_ever(rpc.history, name, length, take_id, ret_id)) {
+		rpc_fail(call, MACHINE_E_HISTORY, "the history cannot be read");
+		return false;
+	}
+	return *ret_id || rpc_find_machine(call, name, length);
+}
+
 /* ---- clients ---- */
 
 /* Connections have ascending numbers and there are at most a thousand or so at a
@@ -269,6 +287,8 @@ void rpc_unary_closed(struct net_call *call, enum net_end end)
 		return;
 	if (q->is_looking) {
 		q->call = NULL;
+		if (q->is_past)
+			past_cancel(&q->past);
 		return;
 	}
 	turn_unwait(rpc.turn, &q->waiter);
@@ -283,30 +303,71 @@ struct rpc_question *rpc_looking(struct machine_look *l)
 }
 
 /* Nobody may be waiting any more, and there may be nothing to tell. */
-static void look_done(struct machine_look *l, struct machine *m)
+static void end_look(struct rpc_question *q, struct machine *m, enum machine_error error,
+		     const char *why)
 {
-	struct rpc_question *q = rpc_looking(l);
-
 	if (q->call) {
 		net_call_set_user(q->call, NULL);
-		if (m)
-			q->tell(q, m);
+		if (error)
+			rpc_fail(q->call, error, why);
 		else
-			rpc_fail(q->call, MACHINE_E_GONE, NULL);
+			q->tell(q, m);
 	}
 	wire_free(&q->seen.rows);
 	wire_free(&q->seen.text);
 	free(q);
 }
 
+static void look_done(struct machine_look *l, struct machine *m)
+{
+	end_look(rpc_looking(l), m, m ? MACHINE_OK : MACHINE_E_GONE, NULL);
+}
+
+static void past_done(struct past *p)
+{
+	struct rpc_question *q =
+	    (struct rpc_question *)((char *)p - offsetof(struct rpc_question, past));
+
+	end_look(q, NULL, p->error, p->error ? p->why : NULL);
+}
+
+/* What is seen then is nobody's but ours: `tell` is given no machine. */
+static bool look_at_past(struct rpc_question *q)
+{
+	enum machine_error error;
+
+	q->past.machine = q->machine;
+	q->past.look = q->look.look ? &q->look : NULL;
+	q->past.done = past_done;
+	q->op = q->past.op;
+	error = past_start(turn_pasts(rpc.turn), &q->past);
+	if (error) {
+		rpc_fail(q->call, error, "too many questions about the past wait; ask again later");
+		return true;
+	}
+	q->is_looking = true;
+	return true;
+}
+
+void rpc_ask_past(struct rpc_question *q, uint64_t op)
+{
+	q->is_past = true;
+	/* The largest number stands for the last op there. */
+	q->past.op = op < REBUILD_LAST ? op : REBUILD_LAST - 1;
+}
+
 bool rpc_look(struct rpc_question *q, void (*see)(struct machine_look *l),
 	      void (*tell)(struct rpc_question *q, struct machine *m))
 {
-	struct machine *m = machines_find_id(rpc.machines, q->machine);
+	struct machine *m;
 	enum machine_error error;
 
 	q->look.look = see;
 	q->look.done = look_done;
+	q->tell = tell;
+	if (q->is_past)
+		return look_at_past(q);
+	m = machines_find_id(rpc.machines, q->machine);
 	error = m ? turn_look(rpc.turn, m, &q->look) : MACHINE_E_GONE;
 	if (error == MACHINE_E_BUSY)
 		return false;
@@ -315,7 +376,6 @@ bool rpc_look(struct rpc_question *q, void (*see)(struct machine_look *l),
 		return true;
 	}
 	q->is_looking = true;
-	q->tell = tell;
 	q->op = machine_ops(m);
 	return true;
 }

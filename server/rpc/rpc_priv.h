@@ -5,6 +5,7 @@
 #define RPC_PRIV_H
 
 #include "codec.h"
+#include "past.h"
 #include "rpc.h"
 
 /* A client receives at most 4 MiB by default; a message stays below this. */
@@ -38,6 +39,9 @@ uint64_t rpc_client(struct net_call *call);
 
 /* A machine by name; ends the call with NOT_FOUND if there is none. */
 struct machine *rpc_find_machine(struct net_call *call, const char *name, size_t length);
+/* The number of a machine that may have ended, as history_machine_ever() finds it; the same
+ * end of the call if there never was one. */
+bool rpc_find_past(struct net_call *call, const char *name, size_t length, uint64_t *ret_id);
 int rpc_unknown_machine(char *text, size_t size, const char *name, size_t length);
 
 /*
@@ -54,6 +58,10 @@ struct rpc_question {
 	unsigned row;
 	uint64_t args[OP_ARGS];
 	uint64_t token, sequence;
+	/* Of a question about the past: past.op is the moment. */
+	bool is_past;
+	struct past past;
+	char name[MACHINE_NAME_LENGTH + 1]; /* of a machine to be made */
 	/* Of a question that looks into its machine. */
 	struct machine_look look;
 	bool is_looking;
@@ -71,6 +79,9 @@ struct rpc_question {
 struct rpc_question *rpc_ask(struct net_call *call, uint64_t machine,
 			     bool (*answer)(struct rpc_question *q, enum machine_error error,
 					    const char *why));
+
+/* The question is about a moment of its machine. */
+void rpc_ask_past(struct rpc_question *q, uint64_t op);
 
 /* The handlers of unary calls: open() and half_close() see to it that there is one
  * message; closed() frees the question. */

@@ -101,6 +101,9 @@ class Life:
 
     def live(self, n):
         self.begin()
+        self.more(n)
+
+    def more(self, n):
         for _ in range(n):
             self.rng.choice((self.alloc, self.alloc, self.alloc, self.free, self.kmap, self.kunmap,
                              self.vmalloc, self.vfree, self.mmap, self.touch, self.touch,

@@ -152,7 +152,7 @@ class Ops(DaemonTest):
         c.op("m", "TaskCreate")
         asked = 0
         for f in questions:
-            if f.name == "machine":
+            if f.containing_oneof is None:
                 continue
             q = CONTRACT.type("InspectRequest")(machine="m")
             getattr(q, f.name).SetInParent()
