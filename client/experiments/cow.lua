@@ -16,7 +16,8 @@ local function frame_of(task)
 		return nil
 	end
 	local frame = m:page(t.paddr >> 12).frame[1]
-	return {pfn=t.paddr >> 12, writable=t.writable, mapcount=frame.mapcount, state=frame.state, zone=frame.zone}
+	return {pfn=t.paddr >> 12, writable=t.writable, mapcount=frame.mapcount, state=frame.state,
+		zone=frame.zone}
 end
 local function note(what, answer)
 	local p, c = frame_of(parent_task), child and frame_of(child_task)
@@ -69,7 +70,8 @@ lesson.table(rows, {"step", "faults", "parent", "child", "mapped"})
 lesson.say([[ro and rw are what the page tables say, not what the task may do: the task may write all
 along, and its write to a read-only entry is the fault that makes the copy.]])
 local next_page = zoned.expect{parent:access{va=va + 4096, mode="WRITE", data="x"}, faults=1}
-lesson.line("The page beside it, written before it was ever read, is zeroed at once: %d fault.", next_page.faults)
+lesson.line("The page beside it, written before it was ever read, is zeroed at once: %d fault.",
+	next_page.faults)
 lesson.line("The first write above was a copy, too: of the zero page.")
 m:check()
 

@@ -48,7 +48,8 @@ local taken = 0
 while m:alloc{gfp="GFP_DMA|__GFP_HIGH|__GFP_MEMALLOC", owner="leaky driver"}.ok do
 	taken = taken + 1
 end
-local failed = zoned.expect{m:dma_map{pfn=page.pfn, length="4K", address_bits=24, direction="TO_DEVICE"}, status="NO_MEMORY"}
+local failed = zoned.expect{status="NO_MEMORY",
+	m:dma_map{pfn=page.pfn, length="4K", address_bits=24, direction="TO_DEVICE"}}
 local high, low = lesson.zone(m, "HIGHMEM").free, lesson.zone(m, "NORMAL").free
 lesson.line("a leaky driver took %d; the ISA device now: %s", taken, failed.status)
 lesson.line("(%s)", failed.detail)

@@ -33,7 +33,8 @@ lesson.step("what is left, and why nobody may have it")
 for _, z in ipairs(lesson.zones(m, {"zone", "free", "pcp", "min", "boost", "reserve_highmem"})) do
 	-- A zone is left while a request would go below its mark and its reserve. What the
 	-- per-CPU lists took at once may bring it a refill below.
-	zoned.expect{z.zone .. " is down to its mark and reserve", got=z.free, at_most=z.min + z.reserve_highmem + 64}
+	zoned.expect{z.zone .. " is down to its mark and reserve", got=z.free,
+		at_most=z.min + z.reserve_highmem + 64}
 end
 lesson.say([[min is what a zone keeps for emergencies; boost, a part of it, came when blocks
 were taken from lists of another migratetype. reserve_highmem is what the zone keeps back beyond
@@ -62,7 +63,8 @@ local rows = lesson.prove("where the faults' pages came from, in which order", [
 	SELECT zone, count, first_op, last_op FROM faults
 	WHERE machine_id = ?1 AND resolution = 'FAULT_DEMAND_ZERO' ORDER BY first_op]], m)
 zoned.expect{got={rows[1].zone, rows[2].zone, rows[3].zone}, is={"ZONE_HIGHMEM", "ZONE_NORMAL", "ZONE_DMA"}}
-zoned.expect{"pages by the history and by the answers", got=rows[1].count + rows[2].count + rows[3].count, is=touched}
+zoned.expect{"pages by the history and by the answers", is=touched,
+	got=rows[1].count + rows[2].count + rows[3].count}
 
 rows = lesson.prove("each fallback was downwards, and why it was taken", [[
 	SELECT wanted, got, why, count(*) AS times, min(op) AS first_op

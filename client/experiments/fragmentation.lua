@@ -79,7 +79,8 @@ for round, a in ipairs(with_any) do
 	rows[round] = {round=round, program=round <= GROW and "grows" or "gives back", any_free=a.free,
 		any_largest=a.largest, any_index=a.index, only_free=o.free, only_largest=o.largest, only_index=o.index}
 end
-lesson.table(rows, {"round", "program", "any_free", "any_largest", "any_index", "only_free", "only_largest", "only_index"})
+lesson.table(rows, {"round", "program", "any_free", "any_largest", "any_index",
+	"only_free", "only_largest", "only_index"})
 lesson.line("user requests refused: %d with ANY, %d with HIGHMEM_ONLY", refused_any, refused_only)
 
 local grown, last = with_any[GROW], with_any[GROW + SHRINK]

@@ -63,7 +63,8 @@ end
 
 local ended, most = {}, math.huge
 for _, ram in ipairs{"63G", "1G"} do
-	local m = zoned.machine{name="lesson-sparse-" .. ram, replace=true, ram=ram, pae=true, vmalloc="384M", detail="notable"}
+	local m = zoned.machine{name="lesson-sparse-" .. ram, replace=true, ram=ram, pae=true,
+		vmalloc="384M", detail="notable"}
 	local programs, ok, stop = 0, true, nil
 	while ok and programs < most do
 		ok, stop = start_program(m)
@@ -77,7 +78,8 @@ for _, ram in ipairs{"63G", "1G"} do
 end
 lesson.table(ended, {"ram", "programs", "then_", "normal_free", "normal_min", "highmem_free", "highmem_used"})
 local big, small = ended[1], ended[2]
-zoned.expect{"the giant ended while HIGHMEM was all but unused", got=big.high.free, above=big.high.managed * 9 // 10}
+zoned.expect{"the giant ended while HIGHMEM was all but unused", got=big.high.free,
+	above=big.high.managed * 9 // 10}
 zoned.expect{"with", got=big.then_:match("%S+$"), is="NO_MEMORY"}
 zoned.expect{"as many programs on 1 GiB", got=small.then_, is="goes on"}
 zoned.expect{"which has lowmem left", got=small.normal_free, above=10 * small.normal_min // 2}

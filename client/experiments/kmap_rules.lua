@@ -61,8 +61,10 @@ end
 lesson.step("kmap_atomic: its holder may neither sleep nor leave")
 local atomic = zoned.expect{A:kmap_atomic(pages[1])}
 broken("its holder cannot be switched away", m:schedule(b), "ATOMIC")
-broken("its holder cannot take a page fault that allocates", A:access{va=heap, data="x", mode="WRITE"}, "ATOMIC")
-broken("its holder cannot pin a user page that is not there", A:pin_user_page{va=heap, write=true}, "ATOMIC")
+broken("its holder cannot take a page fault that allocates",
+	A:access{va=heap, data="x", mode="WRITE"}, "ATOMIC")
+broken("its holder cannot pin a user page that is not there",
+	A:pin_user_page{va=heap, write=true}, "ATOMIC")
 broken("its holder cannot end", m:task_exit(a), "ATOMIC")
 -- The window is filled by the kernel's own context on CPU 1.
 local slots = m:kmap_window().summary[1].slots

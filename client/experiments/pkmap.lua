@@ -100,7 +100,8 @@ m:schedule(a)
 local a1, a2 = zoned.expect{A:kmap_local(pages[1].pfn)}, zoned.expect{A:kmap_local(pages[2].pfn)}
 m:schedule(b)
 local b1, b2 = zoned.expect{B:kmap_local(pages[2].pfn)}, zoned.expect{B:kmap_local(pages[1].pfn)}
-lesson.line("A: 0x%x, 0x%x   B, of the same frames in the other order: 0x%x, 0x%x", a1.va, a2.va, b1.va, b2.va)
+lesson.line("A: 0x%x, 0x%x   B, of the same frames in the other order: 0x%x, 0x%x",
+	a1.va, a2.va, b1.va, b2.va)
 zoned.expect{B:kunmap_local(b2.va)}
 zoned.expect{B:kunmap_local(b1.va)}
 m:schedule(a)

@@ -1,11 +1,12 @@
 -- lesson: the five splits and 1.5:2.5, for 1, 2 and 4 GiB, and the kernel before HIGHMEM
 local lesson = require "lesson"
 
-lesson.say([[Four GiB of addresses are shared by the program (below) and the kernel (above). What
-the kernel gets, less what it keeps for vmalloc, kmap and fixmap, is how much RAM it can map
-directly: lowmem. The rest is HIGHMEM, or with --highmem off, as before HIGHMEM came to be, not
-used at all. (unused is what lies where no page table can reach.) So the split decides what a program may map and what the kernel can hold. (Without PAE a PC
-reaches no more than 4 GiB of addresses, and a hole for devices is among them.)]])
+lesson.say([[Four GiB of addresses are shared by the program (below) and the kernel (above). What the
+kernel gets, less what it keeps for vmalloc, kmap and fixmap, is how much RAM it can map directly:
+lowmem. The rest is HIGHMEM, or with --highmem off, as before HIGHMEM came to be, not used at all.
+So the split decides what a program may map and what the kernel can hold. Without PAE a PC reaches
+no more than 4 GiB of addresses, with a hole for devices among them: what lies above is unused under
+every split.]])
 
 local splits = {
 	{"3G", "3G"}, {"2.75G (3G_OPT)", "3G_OPT"}, {"2G", "2G"}, {"1.875G (2G_OPT)", "2G_OPT"},
