@@ -8,11 +8,7 @@
  *  2. One connection writes and checkpoints. SQLite before 3.51.3 can corrupt a WAL
  *     that several connections checkpoint, so automatic checkpoints and those on
  *     close are off everywhere, and readers are opened read-only. There is no mmap.
- *  3. A checkpoint never happens inside a commit: history_idle() makes it, after the
- *     turn's replies.
- *  4. The WAL stays below its limit. From a half of it no query is begun, from
- *     three quarters ours are cut off; a foreign reader cannot be, and at the limit
- *     ops are refused with its name.
+ *  3. A checkpoint never happens inside a commit, and the WAL stays below its limit: wal.c.
  *
  * Not modelled: a foreign writer. It can only wait for us and we, for a second, for
  * it.
@@ -30,16 +26,11 @@
 #include "history_priv.h"
 
 enum {
-	/* For a foreign writer, and while a reader recovers the WAL. */
-	BUSY_TIMEOUT_MS = 1000,
 	WRITER_CACHE_KIB = 65536,
 	READER_CACHE_KIB = 8192,
-	/* Measured: 32 MiB stop the loop for some 70 ms, 8 for 30 and at the same rate. */
-	CHECKPOINT_BYTES = 8 << 20,
 	WAL_KEEP_BYTES = 64 << 20, /* what a WAL that starts again is cut down to */
 };
 
-static const uint64_t idle_ns = UINT64_C(1000000000);
 static const uint64_t disk_check_ns = UINT64_C(50000000);
 
 /* ---- errors ---- */
@@ -120,7 +111,7 @@ static int wal_hook(void *arg, sqlite3 *db, const char *schema, int pages)
 	(void)schema;
 	/* Fewer frames than there were: the WAL has begun anew. */
 	if ((uint64_t)pages < h->wal_pages)
-		h->wal_done = 0;
+		h->wal_done = h->mover.tried = h->mover.steps = 0;
 	h->wal_pages = (uint64_t)pages;
 	return SQLITE_OK;
 }
@@ -215,6 +206,8 @@ static int open_file(struct history *h, char *err, size_t err_size)
 	if (!error)
 		error = configure_writer(h, err, err_size);
 	if (!error)
+		error = wal_open(h, err, err_size);
+	if (!error)
 		error = schema_refresh(h->writer, err, err_size);
 	if (!error)
 		error = history_open_reader(h, &h->reader, err, err_size);
@@ -289,115 +282,7 @@ int history_open(const struct history_options *options, struct history **ret, ch
 	return HISTORY_OK;
 }
 
-/* ---- the WAL ---- */
-
-uint64_t history_wal_bytes(const struct history *h)
-{
-	return h->wal_pages * HISTORY_PAGE_SIZE;
-}
-
-/* Copies what it can into the file. A failure (a full disk) loses nothing: the WAL
- * still has it. */
-static void checkpoint(struct history *h)
-{
-	int pages = 0, done = 0;
-
-	if (sqlite3_wal_checkpoint_v2(h->writer, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &done) ==
-	    SQLITE_OK)
-		h->wal_done = done > 0 ? (uint64_t)done : 0;
-}
-
-/* Empties the WAL if no reader uses it now. Does not wait. */
-static bool truncate_wal(struct history *h)
-{
-	int rc;
-
-	sqlite3_busy_timeout(h->writer, 0);
-	rc = sqlite3_wal_checkpoint_v2(h->writer, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-	sqlite3_busy_timeout(h->writer, BUSY_TIMEOUT_MS);
-	if (rc != SQLITE_OK)
-		return false;
-	h->wal_pages = h->wal_done = 0;
-	return true;
-}
-
-static uint64_t checkpoint_bytes(const struct history *h)
-{
-	uint64_t quarter = h->options.wal_limit_bytes / 4;
-
-	return quarter < CHECKPOINT_BYTES ? quarter : CHECKPOINT_BYTES;
-}
-
-void history_idle(struct history *h)
-{
-	uint64_t behind = (h->wal_pages - h->wal_done) * HISTORY_PAGE_SIZE;
-	bool idle = uv_hrtime() - h->last_commit_ns >= idle_ns;
-
-	if (h->journal.in_transaction)
-		return;
-	if (behind >= checkpoint_bytes(h) || (idle && behind > 0))
-		checkpoint(h);
-	if (history_wal_bytes(h) * 4 >= h->options.wal_limit_bytes * 3)
-		query_stop_all(h, HISTORY_WAL);
-	query_pump(h);
-}
-
-/* Names the processes, other than this one, that hold a lock of the WAL's readers.
- * /proc/locks rather than F_GETLK: opening and closing the -shm file here would
- * drop SQLite's own locks on it. */
-static void name_foreign_readers(const struct history *h, char *names, size_t size)
-{
-	FILE *locks = fopen("/proc/locks", "re");
-	struct stat st;
-	char line[256], comm[64];
-	size_t used = 0;
-
-	names[0] = '\0';
-	if (locks && stat(h->shm_path, &st) == 0) {
-		while (fgets(line, sizeof(line), locks) && used < size) {
-			char inode[24], pid[16], path[64];
-			FILE *f;
-
-			/* "1: POSIX  ADVISORY  READ 4242 fe:00:1051 123 123" */
-			if (sscanf(line, "%*u: %*s %*s %*s %15s %*x:%*x:%23s", pid, inode) != 2 ||
-			    strtoull(inode, NULL, 10) != st.st_ino ||
-			    strtol(pid, NULL, 10) == getpid() || strtol(pid, NULL, 10) <= 0)
-				continue;
-			snprintf(path, sizeof(path), "/proc/%s/comm", pid);
-			f = fopen(path, "re");
-			if (!f || !fgets(comm, sizeof(comm), f))
-				snprintf(comm, sizeof(comm), "?");
-			if (f)
-				fclose(f);
-			comm[strcspn(comm, "\n")] = '\0';
-			used += (size_t)snprintf(names + used, size - used, "%s%s (%s)",
-						 used ? ", " : "", pid, comm);
-		}
-	}
-	if (locks)
-		fclose(locks);
-}
-
-static int wal_ready(struct history *h, char *err, size_t err_size)
-{
-	uint64_t now = uv_hrtime();
-	char names[128];
-
-	if (history_wal_bytes(h) < h->options.wal_limit_bytes)
-		return HISTORY_OK;
-	if (now - h->last_truncate_ns >= disk_check_ns) {
-		h->last_truncate_ns = now;
-		query_stop_all(h, HISTORY_WAL);
-		if (truncate_wal(h))
-			return HISTORY_OK;
-	}
-	name_foreign_readers(h, names, sizeof(names));
-	snprintf(err, err_size,
-		 "%s has reached its limit of %llu bytes: a reader holds it%s%s; end that reader",
-		 h->wal_path, (unsigned long long)h->options.wal_limit_bytes,
-		 names[0] ? ", process " : "", names);
-	return HISTORY_WAL;
-}
+/* ---- the disk ---- */
 
 static int disk_ready(struct history *h, char *err, size_t err_size)
 {
@@ -455,11 +340,12 @@ void history_close(struct history *h)
 	while (h->deadline_timer)
 		uv_run(h->options.loop, UV_RUN_ONCE);
 	query_close_idle(h);
+	wal_close(h);
 	/* The readers first: the checkpoint is then alone with the WAL. */
 	history_reader_close(h->loop_reader);
 	h->loop_reader = NULL;
 	sqlite3_close(h->reader);
 	h->reader = NULL;
-	truncate_wal(h);
+	wal_truncate(h);
 	release(h);
 }

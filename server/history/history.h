@@ -143,9 +143,9 @@ uint64_t history_used_bytes(struct history *h);
 int history_commit(struct history *h, char *err, size_t err_size);
 /* May ops be taken at all (disk reserve, WAL limit)? Cheap; asked before each turn. */
 int history_ready(struct history *h, char *err, size_t err_size);
-/* Checkpoints the WAL when it is long (8 MiB) or nothing was committed for a second,
- * and cuts queries off that keep it from starting again. Between turns, some times a
- * second; blocks for as long as that much takes to write. */
+/* Moves the WAL on into the file, all of it when nothing was committed for a second, and cuts
+ * queries off that keep it from starting again. Between turns, some times a second; blocks
+ * for as long as a step takes: some milliseconds. */
 void history_idle(struct history *h);
 
 /* ---- reading back, on the loop's thread, outside a turn ---- */

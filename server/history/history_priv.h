@@ -15,6 +15,8 @@
 #include "history.h"
 
 enum {
+	/* For a foreign writer, and while a reader recovers the WAL. */
+	BUSY_TIMEOUT_MS = 1000,
 	/* Of the pool's four threads; one is left for tails and libuv itself. */
 	QUERY_WORKERS = 3,
 	HISTORY_APPLICATION_ID = 0x7a6f6e64, /* "zond" */
@@ -171,6 +173,26 @@ struct piece_range {
 	uint64_t first, end;
 };
 
+/* The steps by which the WAL goes into the file (wal.c). */
+enum mover_step {
+	MOVER_IDLE,
+	MOVER_LOG,  /* a thread syncs the log */
+	MOVER_FILE, /* ... the file */
+};
+
+struct wal_mover {
+	enum mover_step step;
+	uv_work_t work;
+	int rc;
+	sqlite3 *pin;	 /* used by the thread while there is a step, else by the loop's */
+	bool is_pinned;	 /* it keeps the log from beginning anew */
+	bool is_dirty;	 /* the file has been copied to, and not been synced since */
+	bool is_named;	 /* the log's name is durable */
+	uint64_t frames; /* that the pin sees */
+	uint64_t tried;	 /* frames in the log when the last step began */
+	unsigned steps;	 /* since it was long enough to begin anew */
+};
+
 struct history {
 	struct history_options options; /* defaults filled in; path is ours */
 	char *path, *wal_path, *shm_path;
@@ -194,8 +216,9 @@ struct history {
 	size_t nr_rubbish, max_rubbish;
 	uint64_t sweep_machine; /* ops of machines from this id on are to be deleted; 0: none */
 
-	uint64_t wal_pages;	     /* frames in the WAL */
-	uint64_t wal_done;	     /* of which checkpointed */
+	uint64_t wal_pages; /* frames in the WAL */
+	uint64_t wal_done;  /* of which checkpointed */
+	struct wal_mover mover;
 	uint64_t last_commit_ns;     /* monotonic */
 	uint64_t last_disk_check_ns; /* monotonic */
 	uint64_t last_truncate_ns;   /* monotonic */
@@ -220,8 +243,6 @@ struct history {
 int history_map_error(sqlite3 *db, int rc, const char *doing, char *err, size_t err_size);
 /* FNV-1a, 64 bits: what op_more.result_hash holds of a result's data. */
 uint64_t history_hash(const uint8_t *bytes, size_t length);
-/* Frames in the WAL, in bytes. */
-uint64_t history_wal_bytes(const struct history *h);
 /* A read-only connection, for queries and tails. Any thread. */
 int history_open_reader(const struct history *h, sqlite3 **ret, char *err, size_t err_size);
 
@@ -283,6 +304,21 @@ int reader_make(sqlite3 *db, bool owns_db, struct history_reader **ret, char *er
 /* Points a record at its payload, which stays until reader_payload_end(). */
 int reader_payload(struct history_reader *rd, struct history_record *r);
 void reader_payload_end(struct history_reader *rd);
+
+/* ---- wal.c ---- */
+
+/* Frames in the WAL, in bytes. */
+uint64_t history_wal_bytes(const struct history *h);
+/* Before anything is written: makes durable what a killed daemon may have copied. */
+int wal_open(struct history *h, char *err, size_t err_size);
+/* Something was committed: begins a step, if it is time. */
+void wal_committed(struct history *h);
+/* Below its limit, or made so now? Else a sentence that names who holds it. */
+int wal_ready(struct history *h, char *err, size_t err_size);
+/* Empties the WAL if no reader uses it now. Does not wait. */
+bool wal_truncate(struct history *h);
+/* Turns the loop until no step is under way, and forgets the pin. */
+void wal_close(struct history *h);
 
 /* ---- query.c, tail.c ---- */
 

@@ -787,7 +787,9 @@ int history_commit(struct history *h, char *err, size_t err_size)
 	journal_forget(&h->journal);
 	if (error)
 		checkpoint_rolled_back(h);
-	if (!error)
+	if (!error) {
+		wal_committed(h);
 		tail_notify(h);
+	}
 	return error;
 }

@@ -767,6 +767,8 @@ static void a_foreign_reader_at_the_limit_is_named(void **state)
 			append_alloc(p->h, 1, op++, 1, 2, 0);
 		commit(p);
 		history_idle(p->h);
+		/* Until the step that it may have begun is over. */
+		uv_run(&p->loop, UV_RUN_ONCE);
 	}
 	assert_int_equal(error, HISTORY_WAL);
 	snprintf(number, sizeof(number), "process %d (", (int)reader);
@@ -775,8 +777,10 @@ static void a_foreign_reader_at_the_limit_is_named(void **state)
 	/* It goes, and all is well. */
 	close(hold);
 	assert_int_equal(waitpid(reader, NULL, 0), reader);
-	while (history_ready(p->h, p->err, sizeof(p->err)))
+	while (history_ready(p->h, p->err, sizeof(p->err))) {
+		uv_run(&p->loop, UV_RUN_NOWAIT);
 		usleep(10000);
+	}
 	append_alloc(p->h, 1, op++, 1, 2, 0);
 	commit(p);
 	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), op - 1);
@@ -798,10 +802,14 @@ static void the_wal_starts_again_without_readers(void **state)
 			append_alloc(p->h, 1, op++, 1, 2, 0);
 		commit(p);
 		history_idle(p->h);
+		/* Until the step that it may have begun is over. */
+		uv_run(&p->loop, UV_RUN_ONCE);
 	}
 	snprintf(wal, sizeof(wal), "%s-wal", p->path);
 	assert_int_equal(stat(wal, &st), 0);
 	assert_true(st.st_size < 1 << 20);
+	assert_int_equal(stat(p->path, &st), 0);
+	assert_true(st.st_size > 4 << 20);
 	place_close(p);
 	/* Closing has put everything into the file. */
 	assert_int_equal(stat(wal, &st), 0);
