@@ -178,7 +178,7 @@ static void test_normal_is_sound_after_a_power_cut(void **state)
 /* Only the long run takes each call; the usual one some of them, and others each time. */
 static uint64_t next_call(uint64_t n)
 {
-	uint64_t step = random_next(&test_random) % 40;
+	uint64_t step = random_next(&test_random) % (320 / effort(5));
 
 	return effort(1) > 1 ? n + 1 : n + 1 + step;
 }
@@ -307,7 +307,7 @@ static void test_no_room_to_begin(void **state)
 	bool opened = false;
 
 	(void)state;
-	for (uint64_t room = 0; !opened; room += 8192) {
+	for (uint64_t room = 0; !opened; room += 8192 * (1 + next_call(0) / 8)) {
 		struct known_progress found;
 		struct bench b;
 
