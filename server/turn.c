@@ -344,6 +344,7 @@ struct turn *turn_new(const struct turn_options *options)
 	struct turn *t = calloc(1, sizeof *t);
 	struct machines_hooks hooks = {
 	    .user = t,
+	    .loop = options->loop,
 	    .ready = hook_ready,
 	    .labelled = hook_labelled,
 	    .copied = hook_copied,
@@ -450,7 +451,7 @@ int64_t turn_time_ns(struct turn *t)
 bool turn_is_idle(const struct turn *t)
 {
 	return !t->first && t->waiters.next == &t->waiters && !machines_have_work(t->machines) &&
-	       recovery_is_idle(t->recovery);
+	       !machines_copying(t->machines) && recovery_is_idle(t->recovery);
 }
 
 void turn_stop(struct turn *t)

@@ -97,6 +97,12 @@ enum machine_error machine_look(struct machine *m, uv_loop_t *loop, struct machi
 
 	if (error)
 		return error;
+	machine_begin_look(m, loop, l);
+	return MACHINE_OK;
+}
+
+void machine_begin_look(struct machine *m, uv_loop_t *loop, struct machine_look *l)
+{
 	l->machine = m;
 	l->backend = m->backend;
 	l->owns_backend = l->owns_machine = l->found_lost = false;
@@ -107,7 +113,6 @@ enum machine_error machine_look(struct machine *m, uv_loop_t *loop, struct machi
 	m->look = l;
 	m->ms->nr_looks++;
 	machine_unready(m);
-	return MACHINE_OK;
 }
 
 unsigned machines_looked_into(const struct machines *ms)

@@ -135,9 +135,11 @@ const struct engine_event *machine_boot_events(struct machine *m, uint32_t *ret_
 
 bool machine_has_work(const struct machine *m)
 {
+	if (machine_is_looked_into(m))
+		return false;
 	if (m->running)
 		return true;
-	if (m->is_paused || machine_is_looked_into(m))
+	if (m->is_paused)
 		return false;
 	return m->state != MACHINE_RECOVERING && m->lanes.queued != 0;
 }
@@ -439,6 +441,14 @@ static void submit_ops(struct machine *m, uint64_t now_ns)
 	}
 }
 
+/* Has the engine done its part of a Snapshot or a Fork? */
+static bool wants_copy(const struct machine *m)
+{
+	const struct machine_request *r = m->running;
+
+	return machine_decides(r->op.code) && r->result.status == STATUS_OK;
+}
+
 bool machine_run(struct machine *m, unsigned max_ops, unsigned *ret_ops)
 {
 	uint64_t now_ns = uv_hrtime();
@@ -448,6 +458,11 @@ bool machine_run(struct machine *m, unsigned max_ops, unsigned *ret_ops)
 	while (*ret_ops < max_ops) {
 		enum backend_status status;
 
+		if (machine_copied(m)) {
+			++*ret_ops;
+			op_done(m);
+			continue;
+		}
 		submit_ops(m, now_ns);
 		if (!m->running) {
 			more = false;
@@ -463,6 +478,10 @@ bool machine_run(struct machine *m, unsigned max_ops, unsigned *ret_ops)
 		++*ret_ops;
 		if (status == BACKEND_LOST) {
 			ops_lost(m);
+			more = false;
+			break;
+		}
+		if (wants_copy(m) && machine_begin_copy(m)) {
 			more = false;
 			break;
 		}
@@ -586,6 +605,7 @@ void machine_lose(struct machine *m, bool sane, const char *reason)
 
 void machine_drop_running(struct machine *m, enum machine_error error)
 {
+	machine_forget_copy(m);
 	while (m->running)
 		machine_end_request(take_running(m), error, NULL);
 }

@@ -118,6 +118,9 @@ struct machine_request {
 /* What happens in machines, told while it happens. */
 struct machines_hooks {
 	void *user;
+	/* Snapshot and Fork copy RAM in a thread of its pool, while other machines go on.
+	 * NULL: they copy at once. */
+	uv_loop_t *loop;
 	/* A back end has something for us: call machines_run() soon. */
 	void (*ready)(void *user);
 	/* A label was used for the first time and has this number now. */
@@ -214,6 +217,8 @@ struct machine_look {
 /* Begins a look, between turns. BUSY: an op is half done, or others are looking; ask
  * again after the next turn. Any answer but OK: done() will not be called. */
 enum machine_error machine_look(struct machine *m, uv_loop_t *loop, struct machine_look *l);
+/* Copies for Snapshot or Fork that are not in a turn yet. */
+unsigned machines_copying(const struct machines *ms);
 /* Looks under way; a loop with any must not be left by machines_free(). */
 unsigned machines_looked_into(const struct machines *ms);
 /* engine_check(), engine_inspect() and the digest. */

@@ -86,7 +86,8 @@ struct machine {
 	struct lanes lanes;
 	struct machine_request *running, *running_last; /* with the back end */
 	uint32_t nr_running;
-	bool is_paused;		   /* takes no op up: somebody wants to look into it */
+	bool is_paused;		      /* takes no op up: somebody wants to look into it */
+	struct machine_copy *copying; /* of the running op; NULL: none */
 	struct machine_look *look; /* under way; it may be into a back end that is no longer ours */
 	uint8_t *data;		   /* ENGINE_MAX_DATA bytes for the oldest running op's result */
 
@@ -120,7 +121,7 @@ struct machines {
 	uint64_t generation;
 	uint64_t resident; /* of the process */
 	unsigned nr;
-	unsigned nr_paused, nr_looks;
+	unsigned nr_paused, nr_looks, nr_copying;
 	struct machine *all;
 	struct machine *ready; /* ring; the next one to run */
 	struct machine *touched;
@@ -164,6 +165,25 @@ void machine_roll_back(struct machine *m);
 /* The simulation inside a replica, to which nothing but replica_free() may follow. */
 struct replica;
 struct sim *replica_take_sim(struct replica *r);
+/* A machine that nobody knows of yet, without a back end. */
+struct machine *machine_make(struct machines *ms, const char *name, size_t length,
+			     const struct backend_type *type, const struct engine_config *config);
+/* May there be one more of this name? */
+enum machine_error machines_may_add(struct machines *ms, const char *name, size_t length);
+/* A look that no rule of machine_look() refuses: the machine has an op half done, and
+ * whoever looks is that op. */
+void machine_begin_look(struct machine *m, uv_loop_t *loop, struct machine_look *l);
+
+/* copy.c. False: there is no thread for it, or nothing to be copied: machines_copy() does
+ * without. True: the machine waits, and goes on with machine_copied(). */
+bool machine_begin_copy(struct machine *m);
+bool machine_copied(const struct machine *m); /* the running op's copy is made */
+/* The copy becomes the caller's: a machine that is in no registry yet, with a back end. NULL:
+ * none was made for want of memory. */
+struct machine *machine_take_copy(struct machine *m);
+/* The op that wanted the copy is no more. */
+void machine_forget_copy(struct machine *m);
+
 /* A status for Snapshot or Fork, whose op the engine has executed. */
 uint32_t machines_copy(struct machine *from, const struct machine_request *r);
 bool machine_attach_backend(struct machine *m, struct backend *b);

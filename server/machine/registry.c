@@ -134,12 +134,10 @@ void machines_each(struct machines *ms, void (*fn)(void *arg, struct machine *m)
 
 /* ---- coming to be and ending ---- */
 
-/* A machine without a back end. The list is in the order of making, which is that
- * of ids. */
-static struct machine *add(struct machines *ms, const char *name, size_t length,
-			   const struct backend_type *type, const struct engine_config *config)
+struct machine *machine_make(struct machines *ms, const char *name, size_t length,
+			     const struct backend_type *type, const struct engine_config *config)
 {
-	struct machine *m = calloc(1, sizeof *m), **at = &ms->all, **bucket;
+	struct machine *m = calloc(1, sizeof *m);
 
 	if (!m)
 		abort();
@@ -148,13 +146,30 @@ static struct machine *add(struct machines *ms, const char *name, size_t length,
 	m->config = *config;
 	m->booted = !(config->flags & CONFIG_EARLY);
 	memcpy(m->name, name, length);
+	return m;
+}
+
+/* The list is in the order of making, which is that of ids. */
+static void enlist(struct machine *m)
+{
+	struct machines *ms = m->ms;
+	struct machine **at = &ms->all, **bucket = name_bucket(ms, m->name, strlen(m->name));
+
 	while (*at)
 		at = &(*at)->all_next;
 	*at = m;
-	bucket = name_bucket(ms, name, length);
 	m->name_chain = *bucket;
 	*bucket = m;
 	ms->nr++;
+}
+
+/* A machine without a back end. */
+static struct machine *add(struct machines *ms, const char *name, size_t length,
+			   const struct backend_type *type, const struct engine_config *config)
+{
+	struct machine *m = machine_make(ms, name, length, type, config);
+
+	enlist(m);
 	return m;
 }
 
@@ -175,7 +190,7 @@ static void drop(struct machine *m)
 	machine_free(m);
 }
 
-static enum machine_error may_add(struct machines *ms, const char *name, size_t length)
+enum machine_error machines_may_add(struct machines *ms, const char *name, size_t length)
 {
 	if (!machine_name_valid(name, length))
 		return MACHINE_E_NAME;
@@ -194,7 +209,7 @@ enum machine_error machines_create(struct machines *ms, const char *name, size_t
 {
 	struct backend_hooks hooks = machine_backend_hooks;
 	const struct backend_type *type = NULL;
-	enum machine_error error = may_add(ms, name, length);
+	enum machine_error error = machines_may_add(ms, name, length);
 	struct machine *m;
 
 	if (error)
@@ -227,18 +242,28 @@ uint32_t machines_copy(struct machine *from, const struct machine_request *r)
 	};
 	struct machines *ms = from->ms;
 	const char *name = (const char *)r->op.data;
-	enum machine_error error = may_add(ms, name, r->op.data_len);
+	enum machine_error error = machines_may_add(ms, name, r->op.data_len);
 	struct backend_hooks hooks = machine_backend_hooks;
 	struct machine *m;
 
-	if (error)
+	/* The name may have been taken while the copy was made. */
+	if (error) {
+		machine_forget_copy(from);
 		return status_of[error];
-	m = add(ms, name, r->op.data_len, from->type, &from->config);
-	hooks.user = m;
-	if (!machine_attach_backend(m, from->type->copy(from->backend, &hooks))) {
-		drop(m);
-		return STATUS_LIMIT;
 	}
+	if (from->copying) {
+		m = machine_take_copy(from);
+	} else {
+		m = machine_make(ms, name, r->op.data_len, from->type, &from->config);
+		hooks.user = m;
+		if (!machine_attach_backend(m, from->type->copy(from->backend, &hooks))) {
+			machine_free(m);
+			m = NULL;
+		}
+	}
+	if (!m)
+		return STATUS_LIMIT;
+	enlist(m);
 	m->snapshot = r->op.code == OP_SNAPSHOT;
 	m->booted = from->booted;
 	m->state = m->snapshot ? MACHINE_FROZEN : from->state;
@@ -344,7 +369,7 @@ enum machine_error machines_fork(struct machines *ms, const char *name, size_t l
 				 struct replica *r, struct machine **ret, struct engine_error *why)
 {
 	const struct backend_type *type = NULL;
-	enum machine_error error = may_add(ms, name, length);
+	enum machine_error error = machines_may_add(ms, name, length);
 	struct machine *m;
 
 	if (error)

@@ -155,6 +155,70 @@ class TimeTravelTest(unittest.TestCase):
                                           .type("Moment")(op=moments[1][0])).ops, moments[1][0])
         self.assertEqual(self.client.digest("m0"), moments[1][1]["digest"])
 
+    def touched(self, machine, mib):
+        """A machine whose RAM has been written to."""
+        c = self.client
+        c.create(machine, ram=2 * mib * MIB)
+        c.op(machine, "TaskCreate")
+        c.op(machine, "Schedule", {"next": 1})
+        heap = c.op(machine, "Mmap", {"length": mib * MIB, "prot": 3}, task=1).addr
+        writes = [("Access", {"va": heap + i * 65536, "length": 65536, "mode": 1, "data": b"x"},
+                   {"machine": machine, "task": 1}) for i in range(mib * 16)]
+        done = list(c.run([c.batch(writes)]))
+        self.assertEqual(len(done), mib * 16)
+
+    def during(self, call, *others):
+        """How often the others could be called before the call was answered."""
+        n = 0
+        while not call.done():
+            for other in others:
+                other()
+            n += not call.done()
+        return n
+
+    def test_others_go_on_while_ram_is_copied(self):
+        c = self.client
+        self.touched("big", 300)
+        c.create("small", ram=64 * MIB)
+        digest = c.digest("big")
+        for name, kind, end in (("copy", "Fork", 0), ("still", "Snapshot", 0)):
+            call = c.start_op("big", kind, {"name": name.encode()})
+            n = self.during(call, lambda: c.op("small", "AllocPages", {"gfp": 0xcc0}))
+            self.assertEqual(call.result().outcome.status, end)
+            self.assertGreater(n, 4, "other machines waited for a copy")
+            self.assertEqual(c.digest(name), c.digest("big"))
+        self.assertNotEqual(c.digest("big"), digest)
+        # The machine's own clients wait, and go on after it.
+        call = c.start_op("big", "Fork", {"name": b"again"})
+        mine = c.op("big", "AllocPages", {"gfp": 0xcc0})
+        self.assertEqual(mine.outcome.op, call.result().outcome.op + 1)
+        # The name is taken meanwhile.
+        call = c.start_op("big", "Fork", {"name": b"raced"})
+        self.wait_until_copied(call, lambda: c.create("raced", ram=64 * MIB))
+        # The machine ends meanwhile.
+        call = c.start_op("copy", "Fork", {"name": b"orphan"})
+        try:
+            c.call("Machines/Destroy", machine="copy")
+            call.result()
+        except grpc.RpcError as e:
+            self.assertIn(e.code(), (Code.NOT_FOUND, Code.ABORTED, Code.FAILED_PRECONDITION))
+        names = {m.name for m in c.call("Machines/List").machines}
+        self.assertNotIn("copy", names)
+        # All of it comes back.
+        digests = {n: c.digest(n) for n in names}
+        self.assertEqual(self.daemon.stop(), 0)
+        self.daemon.start()
+        self.assertEqual({n: c.digest(n) for n in names}, digests)
+
+    def wait_until_copied(self, call, make):
+        """Either the copy or whoever took its name meanwhile has it, and the other is told."""
+        try:
+            make()
+            self.assertEqual(call.result().outcome.status, 4)  # EXISTS
+        except grpc.RpcError as e:
+            self.assertEqual(e.code(), Code.ALREADY_EXISTS)
+            self.assertEqual(call.result().outcome.status, 0)
+
     def ctl(self, *words, code=0):
         done = subprocess.run([ZONECTL, "--address", self.daemon.address, *words],
                               capture_output=True, text=True, check=False)
