@@ -18,6 +18,9 @@
 #include "history_priv.h"
 
 enum { NR_READS = 3 };
+#define EVENTS_SQL                                        \
+	"SELECT kind, w0, w1, w2, w3, w4, w5 FROM events" \
+	" WHERE id >= ?1 AND id < ?1 + ?2 ORDER BY id"
 
 struct recorded {
 	sqlite3 *db;
@@ -38,8 +41,7 @@ static int prepare(struct recorded *r, char *err, size_t err_size)
 	static const char *const sql[NR_READS] = {
 	    "SELECT " OP_COLUMN_LIST " FROM ops WHERE key BETWEEN ?1 AND ?2 ORDER BY key",
 	    "SELECT data FROM payloads WHERE key = ?",
-	    "SELECT kind, w0, w1, w2, w3, w4, w5 FROM events WHERE id >= ?1 AND id < ?1 + ?2"
-	    " ORDER BY id",
+	    EVENTS_SQL,
 	};
 	sqlite3_stmt **const statements[NR_READS] = {&r->ops, &r->payload, &r->events_of};
 	int rc = SQLITE_OK;

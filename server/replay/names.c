@@ -116,7 +116,7 @@ static void insert(struct names *n, size_t chunk, size_t i, struct range r)
 	c->nr++;
 }
 
-static void delete (struct names *n, size_t chunk, size_t i)
+static void delete_range(struct names *n, size_t chunk, size_t i)
 {
 	struct chunk *c = n->chunks[chunk];
 
@@ -147,7 +147,7 @@ void names_forget(struct names *n, uint64_t start, uint64_t length)
 
 		if (r.start >= end)
 			return;
-		delete (n, chunk, i);
+		delete_range(n, chunk, i);
 		/* What is left of it on either side goes back. */
 		if (r.start < start) {
 			locate(n, r.start, &chunk, &i);

@@ -178,7 +178,7 @@ class TimeTravelTest(unittest.TestCase):
 
     def test_others_go_on_while_ram_is_copied(self):
         c = self.client
-        self.touched("big", 300)
+        self.touched("big", 160)
         c.create("small", ram=64 * MIB)
         digest = c.digest("big")
         for name, kind, end in (("copy", "Fork", 0), ("still", "Snapshot", 0)):
