@@ -138,7 +138,7 @@ static void set_arguments(lua_State *L, const char *word, const struct contract_
 			const char *key =
 			    lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
 
-			if (context && set_context(L, key, context)) {
+			if (context ? set_context(L, key, context) : strcmp(key, "at") == 0) {
 				lua_pop(L, 1);
 				continue;
 			}
@@ -374,6 +374,22 @@ static void push_report(lua_State *L, const struct contract_inspection *i,
 	}
 }
 
+/* {at=12}: the machine as it was after that op, if the table says so. */
+static void set_moment(lua_State *L, const char *word, int table, ProtobufCMessage *request)
+{
+	const unsigned field = 2;
+	ProtobufCMessage *moment;
+
+	if (lua_getfield(L, table, "at") != LUA_TNIL) {
+		if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 0)
+			script_raise(L, EXIT_USAGE, "%s: at: the number of an op is needed", word);
+		moment = message_new(&zoned__v1__moment__descriptor);
+		((Zoned__V1__Moment *)moment)->op = (uint64_t)lua_tointeger(L, -1);
+		message_set_sub(request, field, moment);
+	}
+	lua_pop(L, 1);
+}
+
 static int inspect(lua_State *L, const struct contract_inspection *i, int first)
 {
 	struct core *c = check_handle(L, 1)->core;
@@ -387,14 +403,17 @@ static int inspect(lua_State *L, const struct contract_inspection *i, int first)
 	question = building_new(L, contract_inspect_messages[i - contract_inspections].question);
 	set_arguments(L, i->word, &i->args, question, first, has_table ? last : last + 1, has_table,
 		      NULL);
-	script_of(L)->building = NULL; /* the request's now */
+	/* The question is the request's from here on, and the request what is being built. */
 	request = message_new(&zoned__v1__inspect_request__descriptor);
 	message_set_string(request, 1, c->name);
 	message_set_sub(request, i->code, question);
+	script_of(L)->building = request;
+	if (has_table)
+		set_moment(L, i->word, last, request);
 	rc = zoned_call(c->script->ctl->z, "/zoned.v1.Machines/Inspect", request,
 			&zoned__v1__inspect_response__descriptor, c->script->ctl->timeout_ms,
 			&reply);
-	message_free(request);
+	building_free(L);
 	if (rc)
 		script_refused(L, i->word, rc);
 	push_report(L, i, (Zoned__V1__InspectResponse *)reply);
