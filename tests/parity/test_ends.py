@@ -244,6 +244,36 @@ class Ends(GuestTest):
         self.lost_and_revived(digest, "guest panic", lost_ops=lost)
 
 
+class Cpus(GuestTest):
+    image = property(lambda self: KERNEL)
+
+    def test_each_takes_its_ops_and_comes_back(self):
+        """Four CPUs, each with a task and a mapping of its own; and again after QEMU's end."""
+        c = self.client
+        for name, backend in (("k", "KERNEL"), ("s", "SIM")):
+            c.create(name, ram=1024 * MIB, backend=backend, cpus=4)
+            pfn = c.op(name, "AllocPages", {"gfp": GFP_HIGHUSER}).pfn
+            for cpu in range(4):
+                task = c.op(name, "TaskCreate").task
+                self.assertEqual(self.status(c.op(name, "Schedule", {"next": task}, cpu=cpu)), "OK")
+                va = c.op(name, "KmapAtomic", {"pfn": pfn}, cpu=cpu, task=task).va
+                self.assertEqual(va, 0xfffff000 - 0x1000 * (68 + 16 * cpu))
+        self.assertEqual(c.digest("k"), c.digest("s"))
+        os.kill(self.guests()[0], signal.SIGKILL)
+        while self.state("k") != "MACHINE_LOST":
+            time.sleep(0.01)
+        c.call("Machines/Revive", machine="k")
+        self.assertEqual(c.digest("k"), c.digest("s"))
+        for cpu in range(4):
+            read = {"va": 0xfffff000 - 0x1000 * (68 + 16 * cpu), "length": 64, "mode": "ACCESS_READ",
+                    "privilege": "PRIVILEGE_KERNEL"}
+            results = [c.op(name, "Access", read, cpu=cpu, task=cpu + 1)
+                       for name in ("k", "s")]
+            self.assertEqual(self.status(results[0]), "OK")
+            self.assertEqual(results[0], results[1])
+        self.assertEqual(c.digest("k"), c.digest("s"))
+
+
 class Refused(GuestTest):
     image = property(lambda self: KERNEL)
 
