@@ -317,6 +317,8 @@ static void print_machine(struct ctl *ctl, const Zoned__V1__Machine *m)
 		printf(", %u parked", m->parked);
 	if (m->replayed)
 		printf(", replayed to op %llu", (unsigned long long)m->replayed);
+	if (m->first_op > 1)
+		printf(", kept from op %llu on", (unsigned long long)m->first_op);
 	printf(", %s of the host's memory", human_size(m->resident_bytes, text, sizeof text));
 	printf(", since %s\n", time_text(m->created_ns, text, sizeof text));
 	if (*m->reason)
@@ -327,8 +329,8 @@ static void print_machine(struct ctl *ctl, const Zoned__V1__Machine *m)
 
 static int print_list(struct ctl *ctl, const Zoned__V1__ListResponse *list)
 {
-	static const char *const names[] = {"NAME", "ID",  "STATE",  "PRESET",	 "RAM",
-					    "CPUS", "OPS", "PARKED", "RESIDENT", "CREATED"};
+	static const char *const names[] = {"NAME", "ID",   "STATE",  "PRESET",	  "RAM",    "CPUS",
+					    "OPS",  "FROM", "PARKED", "RESIDENT", "CREATED"};
 	struct table *t;
 	size_t i;
 
@@ -341,25 +343,31 @@ static int print_list(struct ctl *ctl, const Zoned__V1__ListResponse *list)
 		json_decref(all);
 		return EXIT_DONE;
 	}
-	t = table_new(10, names);
+	t = table_new(11, names);
 	for (i = 0; i < list->n_machines; i++) {
 		const Zoned__V1__Machine *m = list->machines[i];
 		const Zoned__V1__MachineConfig *c = m->config;
 		const char *preset =
 		    c ? enum_name(contract_enum_by_name("Preset"), c->preset) : NULL;
-		char id[24], ram[16], cpus[16], ops[24], parked[16], resident[16], created[32];
+		char id[24], ram[16], cpus[16], ops[48], from[24], parked[16], resident[16],
+		    created[32];
 
 		snprintf(id, sizeof id, "%llu", (unsigned long long)m->id);
 		snprintf(cpus, sizeof cpus, "%u", c && c->cpus ? c->cpus : 1);
-		snprintf(ops, sizeof ops, "%llu", (unsigned long long)m->ops);
+		if (m->state == ZONED__V1__MACHINE_STATE__MACHINE_RECOVERING)
+			snprintf(ops, sizeof ops, "%llu of %llu", (unsigned long long)m->replayed,
+				 (unsigned long long)m->ops);
+		else
+			snprintf(ops, sizeof ops, "%llu", (unsigned long long)m->ops);
+		snprintf(from, sizeof from, "%llu", (unsigned long long)m->first_op);
 		snprintf(parked, sizeof parked, "%u", m->parked);
 		table_add(t, (const char *const[]){
 				 m->name, id, state_name(m), preset ? preset : "?",
-				 human_size(c ? ram_bytes(c) : 0, ram, sizeof ram), cpus, ops,
+				 human_size(c ? ram_bytes(c) : 0, ram, sizeof ram), cpus, ops, from,
 				 parked, human_size(m->resident_bytes, resident, sizeof resident),
 				 time_text(m->created_ns, created, sizeof created)});
 	}
-	for (i = 4; i < 9; i++)
+	for (i = 4; i < 10; i++)
 		table_align_right(t, (unsigned)i, true);
 	table_align_right(t, 1, true);
 	table_print(t, stdout);

@@ -225,6 +225,7 @@ static void view_machine(struct view *v, struct machine *m)
 	to->resident_bytes = machine_resident(m);
 	to->created_ns = machine_created_ns(m);
 	to->replayed = machine_replayed(m);
+	to->first_op = history_first_op(turn_history(rpc.turn), machine_id(m));
 	to->reason = (char *)(uintptr_t)machine_reason(m);
 }
 
