@@ -331,6 +331,7 @@ static void run_help(void)
 	       "does not know\n"
 	       "  3  the daemon cannot be reached, or the connection was lost\n"
 	       "  4  the daemon answered with a gRPC error\n"
+	       "  5  m:check() found something that does not add up\n"
 	       "  6  the script could not be read\n"
 	       "or what the script itself gives to os.exit().\n");
 }
