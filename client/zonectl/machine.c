@@ -513,7 +513,7 @@ static int fork_then(struct ctl *ctl, const char *name)
 
 static int fork_command(struct ctl *ctl, int argc, char **argv)
 {
-	const char *name = NULL;
+	const char *name = "";
 	struct args a;
 	int rc = args_parse(ctl, "machine fork", argc, argv, &at_flag, 1, &a);
 
@@ -541,7 +541,7 @@ static int fork_command(struct ctl *ctl, int argc, char **argv)
 	args_free(&a);
 	if (rc == EXIT_DONE)
 		rc = ctl_need_machine(ctl, "machine fork");
-	if (rc == EXIT_DONE && !name)
+	if (rc == EXIT_DONE && !*name)
 		rc = usage_error("machine fork: what is the second one to be called?");
 	if (rc != EXIT_DONE)
 		return rc;

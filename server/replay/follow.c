@@ -591,7 +591,7 @@ void follow_learn(struct follow *f, const struct engine_op *op, const struct wor
 {
 	bool sleeps = recorded->result.status == STATUS_PARKED ||
 		      (replayed && replayed->result.status == STATUS_PARKED);
-	uint64_t lengths[OP_VALUES];
+	uint64_t lengths[OP_VALUES] = {0};
 
 	if (sleeps) {
 		add_sleeper(f, op, recorded, replayed);

@@ -109,7 +109,7 @@ static bool enum_matches(const char *name, const char *text)
 
 static bool parse_enum(const struct contract_enum *e, const char *text, uint64_t *ret)
 {
-	for (unsigned i = 0; i < e->nr_values; i++)
+	for (unsigned i = 0; e && i < e->nr_values; i++)
 		if (enum_matches(e->values[i].name, text)) {
 			*ret = e->values[i].number;
 			return true;

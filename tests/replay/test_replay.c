@@ -149,8 +149,9 @@ static struct engine_result life_do(struct life *l, const struct engine_op *op)
 /* Access is meant by the kernel. */
 static uint64_t do_op(struct life *l, u32 code, u32 task, u64 a, u64 b, u64 c)
 {
-	struct engine_op op = {
-	    .code = code, .task = task, .args = {a, b, c, PRIVILEGE_KERNEL * (code == OP_ACCESS)}};
+	struct engine_op op = {.code = code,
+			       .task = task,
+			       .args = {a, b, c, code == OP_ACCESS ? PRIVILEGE_KERNEL : 0}};
 	struct engine_result res = life_do(l, &op);
 
 	if (res.status != STATUS_OK)
@@ -394,9 +395,10 @@ static void test_drain(void **state)
 {
 	const struct engine_config config = {.preset = PRESET_CLASSIC, .ram = MIB(1536), .cpus = 1};
 	enum { PAGES = 48 }; /* an access has 64 KiB at most */
+	const u64 bytes = (u64)PAGES * 4096, third = bytes / 3;
 	u64 pfn, va, task, heap, user_pfn;
 	struct engine_op write = {.code = OP_ACCESS,
-				  .args = {0, PAGES / 3 * 4096, ACCESS_WRITE, PRIVILEGE_USER},
+				  .args = {0, third, ACCESS_WRITE, PRIVILEGE_USER},
 				  .data = (const u8 *)"x",
 				  .data_len = 1};
 	struct life l;
@@ -408,10 +410,10 @@ static void test_drain(void **state)
 	do_op(&l, OP_ACCESS, 0, va + 12, 64, ACCESS_READ);
 	task = do_op(&l, OP_TASK_CREATE, 0, 0, 0, 0);
 	do_op(&l, OP_SCHEDULE, 0, task, 0, 0);
-	heap = do_op(&l, OP_MMAP, (u32)task, 0, PAGES * 4096, UPROT_READ | UPROT_WRITE);
+	heap = do_op(&l, OP_MMAP, (u32)task, 0, bytes, UPROT_READ | UPROT_WRITE);
 	for (unsigned i = 0; i < 3; i++) {
 		write.task = (u32)task;
-		write.args[0] = heap + i * (PAGES / 3) * 4096;
+		write.args[0] = heap + i * third;
 		assert_int_equal(life_do(&l, &write).status, STATUS_OK);
 	}
 	user_pfn = do_op(&l, OP_PIN_USER_PAGE, (u32)task, heap + 4096, 1, 0);
@@ -420,7 +422,7 @@ static void test_drain(void **state)
 	do_op(&l, OP_UNPIN_USER_PAGE, 0, user_pfn, 0, 0);
 	do_op(&l, OP_KUNMAP, 0, pfn, 0, 0);
 	do_op(&l, OP_FREE_PAGES, 0, pfn, 0, 0);
-	do_op(&l, OP_MUNMAP, (u32)task, heap, PAGES * 4096, 0);
+	do_op(&l, OP_MUNMAP, (u32)task, heap, bytes, 0);
 	/* An area larger than what 3G leaves for vmalloc. */
 	life_do(&l, &(struct engine_op){.code = OP_VMALLOC, .args = {MIB(700), 0}});
 	commit(&l);
