@@ -5,6 +5,10 @@
  * A checkpoint is made beside the machine, not from it: a replica replays what the machine
  * has done since its last one, in a thread of the pool, and is written away in pieces, one
  * in a turn. So the machine never waits, and each checkpoint is a replay that came out right.
+ *
+ * It is no op of the machine and flushes no TLB, unlike a snapshot or a fork: what a replica's
+ * TLBs hold is kept along, so a machine goes on from it exactly as it would have, and its
+ * numbers and its digest do not depend on when the daemon was stopped.
  */
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H

@@ -247,6 +247,10 @@ static void spoil_and_make(struct world *w, const char *sql)
 		  "kept_p");
 }
 
+static const char change_a_byte[] =
+    "UPDATE checkpoint_pieces SET data = CAST(substr(data, 1, length(data) - 9) || x'5a'"
+    " || substr(data, length(data) - 7) AS BLOB)";
+
 static void a_damaged_one_costs_time_alone(void **state)
 {
 	static const char *const damages[] = {
@@ -254,8 +258,7 @@ static void a_damaged_one_costs_time_alone(void **state)
 	    "UPDATE checkpoint_pieces SET data = x'' WHERE id = 1",
 	    "UPDATE checkpoint_pieces SET data = zeroblob(70000)",
 	    "UPDATE checkpoint_pieces SET data = substr(data, 1, length(data) / 2)",
-	    "UPDATE checkpoint_pieces SET data = CAST(substr(data, 1, length(data) - 9) || x'5a'"
-	    " || substr(data, length(data) - 7) AS BLOB)",
+	    change_a_byte,
 	    "UPDATE checkpoints SET digest = '00000000000000000000000000000000'",
 	    "UPDATE checkpoints SET digest = 'nothing'",
 	    "UPDATE checkpoints SET nr_pieces = nr_pieces - 1",
