@@ -501,6 +501,11 @@ static const enum machine_error state_error[] = {
     [MACHINE_FROZEN] = MACHINE_E_FROZEN,
 };
 
+bool machine_has_room(const struct machine *m)
+{
+	return m->ending || state_error[m->state] || m->lanes.queued < m->ms->limits.queue / 2;
+}
+
 enum machine_error machine_submit(struct machine *m, struct machine_request *r)
 {
 	const struct machines *ms = m->ms;

@@ -73,7 +73,7 @@ enum {
 
 struct machines_limits {
 	unsigned machines;	   /* 0: 1024 */
-	unsigned queue;		   /* ops waiting before one machine; 0: 65536 */
+	unsigned queue;		   /* ops waiting before one machine, >= 2; 0: 65536 */
 	unsigned labels;	   /* owner labels of one machine; 0: 65536 */
 	uint64_t machine_resident; /* bytes of one machine; 0: no limit but the whole */
 	uint64_t resident;	   /* bytes of the process; 0: three quarters of the host's RAM */
@@ -236,6 +236,9 @@ enum machine_error machine_set_label(struct machine *m, uint32_t number, const c
 
 /* Queues an op. Any answer but OK: refused, done() will not be called. */
 enum machine_error machine_submit(struct machine *m, struct machine_request *r);
+/* Whoever can wait submits while this holds: then half of the queue is left to those who
+ * cannot. True too of a machine that takes no ops, which it says when asked. */
+bool machine_has_room(const struct machine *m);
 /* Whoever waited for this request is gone. Queued: it ends, never taken up. Parked:
  * it is withdrawn, by an op. Executed: it stays. done() is called all the same. */
 void machine_abandon(struct machine_request *r);

@@ -11,11 +11,15 @@
  *     sequence of its own, an op has the number after that of the op before it,
  *     beginning with the context's (1 if that is 0).
  *  2. A stream holds at most RUN_HIGH ops that have not been executed and are not
- *     asleep; beyond that its messages wait at the client, and so they do while
- *     OUTPUT_HIGH bytes of its answers are not written.
+ *     asleep. Beyond that, while its machine's queue has no room for streams or while
+ *     OUTPUT_HIGH bytes of its answers are not written, the rest of its batch is held
+ *     back and its further messages wait at the client: whoever is merely fast is
+ *     slowed, not refused. The rests of all streams take at most HELD_BYTES; without
+ *     room for its rest a stream is slowed no more, and the queue's limit is its answer.
  *  3. Results of one turn leave in one message, or several of about BATCH_BYTES.
  */
 #include <stdio.h>
+#include <sys/queue.h>
 
 #include "contract_tables.h"
 #include "rpc_priv.h"
@@ -25,6 +29,7 @@ enum {
 	RUN_LOW = 2048,
 	OUTPUT_HIGH = 4 << 20,
 	BATCH_BYTES = 256 << 10,
+	HELD_BYTES = 64 << 20,
 	POOL_SLAB = 64,
 };
 
@@ -61,6 +66,12 @@ struct run {
 	unsigned pending, asleep; /* ops; asleep are among the pending */
 	bool paused, half_closed;
 	struct pending *first;
+	/* The ops of its batch that wait for room, and when they came; `held` is a list of
+	 * the streams that have any, in the order in which they began to wait. */
+	uint8_t *rest;
+	struct wire_reader unread;
+	uint64_t rest_arrived_ns;
+	TAILQ_ENTRY(run) held;
 	struct wire_buffer out;
 	struct run *dirty_next; /* of those that have something in `out` */
 	bool is_dirty;
@@ -68,6 +79,8 @@ struct run {
 
 static struct pending *pool;
 static struct run *dirty_runs;
+static TAILQ_HEAD(, run) held_runs = TAILQ_HEAD_INITIALIZER(held_runs);
+static size_t held_bytes; /* of their rests */
 
 /* ---- the pool: last in, first out, so that what is used is warm ---- */
 
@@ -250,6 +263,16 @@ static void run_clean(struct run *run)
 	run->is_dirty = false;
 }
 
+static void run_drop_rest(struct run *run)
+{
+	if (!run->rest)
+		return;
+	TAILQ_REMOVE(&held_runs, run, held);
+	held_bytes -= (size_t)(run->unread.end - run->rest);
+	free(run->rest);
+	run->rest = NULL;
+}
+
 static void run_free(struct run *run)
 {
 	run_clean(run);
@@ -265,6 +288,7 @@ static void run_leave(struct run *run)
 	run->call = NULL;
 	run->out.length = 0;
 	run_clean(run);
+	run_drop_rest(run);
 	for (p = run->first; p; p = next) {
 		next = p->next;
 		machine_abandon(&p->request);
@@ -320,7 +344,7 @@ static void run_refuse(struct run *run, uint64_t index, enum net_status code, co
 /* Reads on when there is room again, and ends the stream after its last answer. */
 static void run_settle(struct run *run)
 {
-	if (run->paused && run->pending - run->asleep <= RUN_LOW &&
+	if (run->paused && !run->rest && run->pending - run->asleep <= RUN_LOW &&
 	    net_queued(run->call) < OUTPUT_HIGH) {
 		run->paused = false;
 		net_resume(run->call);
@@ -332,19 +356,6 @@ static void run_settle(struct run *run)
 		net_call_set_user(call, NULL);
 		run_free(run);
 		net_finish(call, NET_OK, NULL);
-	}
-}
-
-/* At the end of a turn: sends what the turn filled, in one message a stream. */
-void memory_flush(void)
-{
-	while (dirty_runs) {
-		struct run *run = dirty_runs;
-
-		dirty_runs = run->dirty_next;
-		run->is_dirty = false;
-		run_send(run);
-		run_settle(run);
 	}
 }
 
@@ -417,8 +428,16 @@ static enum machine_error run_find(struct run *run, const struct codec_context *
 	return MACHINE_OK;
 }
 
-static void run_submit(struct run *run, uint64_t index, const struct codec_op *op,
-		       uint64_t arrived_ns)
+/* May a stream that has so much under way read on? */
+static bool run_is_full(const struct run *run)
+{
+	return run->pending - run->asleep >= RUN_HIGH || net_queued(run->call) >= OUTPUT_HIGH;
+}
+
+/* False: the machine's queue has no room for it and the stream can wait; nothing has
+ * changed. Else the op is queued or refused, and op->list is no longer the caller's. */
+static bool run_submit(struct run *run, uint64_t index, const struct codec_op *op,
+		       uint64_t arrived_ns, bool can_wait)
 {
 	enum machine_error error = run_find(run, &op->context);
 	struct pending *p;
@@ -430,8 +449,10 @@ static void run_submit(struct run *run, uint64_t index, const struct codec_op *o
 		run_refuse(run, index,
 			   op->context.machine_length ? NET_NOT_FOUND : NET_INVALID_ARGUMENT, text);
 		free(op->list);
-		return;
+		return true;
 	}
+	if (can_wait && !machine_has_room(run->machine))
+		return false;
 	p = pending_new();
 	fill(p, op, run->client, run->order, arrived_ns);
 	p->request.label = run->label;
@@ -446,7 +467,7 @@ static void run_submit(struct run *run, uint64_t index, const struct codec_op *o
 		run_refuse(run, index, rpc_status(error),
 			   turn_error_text(error, rpc_refusal(run->machine, error)));
 		pending_free(p);
-		return;
+		return true;
 	}
 	p->prev = NULL;
 	p->next = run->first;
@@ -454,11 +475,13 @@ static void run_submit(struct run *run, uint64_t index, const struct codec_op *o
 		run->first->prev = p;
 	run->first = p;
 	run->pending++;
+	return true;
 }
 
-static void run_op(struct run *run, struct wire_reader message, uint64_t arrived_ns)
+/* False as of run_submit(). */
+static bool run_op(struct run *run, struct wire_reader message, uint64_t arrived_ns, bool can_wait)
 {
-	uint64_t index = run->next_index++, sequence = run->context.sequence;
+	uint64_t sequence = run->context.sequence;
 	struct codec_op op = {.context = run->context};
 	struct wire_reader inner;
 	struct codec_error why;
@@ -466,14 +489,18 @@ static void run_op(struct run *run, struct wire_reader message, uint64_t arrived
 	bool ok = codec_read_choice(message, &code, &inner, &why) &&
 		  codec_read_op(code, inner, &run->context, &op, &why);
 
+	if (ok && !run_submit(run, run->next_index, &op, arrived_ns, can_wait)) {
+		free(op.list);
+		return false;
+	}
+	if (!ok) {
+		free(op.list);
+		run_refuse(run, run->next_index, NET_INVALID_ARGUMENT, why.text);
+	}
 	if (run->context.token && op.context.sequence == sequence)
 		run->context.sequence++;
-	if (ok) {
-		run_submit(run, index, &op, arrived_ns);
-		return;
-	}
-	free(op.list);
-	run_refuse(run, index, NET_INVALID_ARGUMENT, why.text);
+	run->next_index++;
+	return true;
 }
 
 /* Keeps what a batch's context says for this batch and those to come. */
@@ -495,21 +522,18 @@ static bool run_context(struct run *run, struct wire_reader message, struct code
 	return true;
 }
 
-/* One pass over a batch's fields: its context, or its ops. The context may stand
- * behind the ops, so it has a pass of its own. */
-static bool run_pass(struct run *run, struct wire_reader batch, uint32_t wanted,
-		     uint64_t arrived_ns, struct codec_error *why)
+/* The context, which may stand behind the ops that it is for, and whether the batch is
+ * whole: none of its ops is taken else. */
+static bool run_begin(struct run *run, struct wire_reader batch, struct codec_error *why)
 {
 	while (batch.at < batch.end) {
 		struct wire_reader inner;
 		uint32_t field, type;
 		bool ok = wire_tag(&batch, &field, &type);
 
-		if (ok && field == wanted && type == WIRE_BYTES) {
+		if (ok && field == BATCH_CONTEXT && type == WIRE_BYTES) {
 			ok = wire_bytes(&batch, &inner);
-			if (ok && wanted == BATCH_OPS)
-				run_op(run, inner, arrived_ns);
-			else if (ok && !run_context(run, inner, why))
+			if (ok && !run_context(run, inner, why))
 				return false;
 		} else if (ok) {
 			ok = wire_skip(&batch, type);
@@ -520,6 +544,71 @@ static bool run_pass(struct run *run, struct wire_reader batch, uint32_t wanted,
 		}
 	}
 	return true;
+}
+
+/* The ops of a batch that run_begin() has seen, until there are none or, if it can wait,
+ * there is no room: the batch then begins with the first that was not taken. */
+static void run_take(struct run *run, struct wire_reader *batch, uint64_t arrived_ns, bool can_wait)
+{
+	while (batch->at < batch->end && !(can_wait && run_is_full(run))) {
+		struct wire_reader at = *batch, inner;
+		uint32_t field, type;
+		bool ok = wire_tag(&at, &field, &type);
+
+		if (ok && field == BATCH_OPS && type == WIRE_BYTES) {
+			ok = wire_bytes(&at, &inner);
+			if (ok && !run_op(run, inner, arrived_ns, can_wait))
+				return;
+		} else if (ok) {
+			ok = wire_skip(&at, type);
+		}
+		/* run_begin() has seen that all of it is. */
+		if (!ok)
+			at = (struct wire_reader){batch->end, batch->end};
+		*batch = at;
+	}
+}
+
+/* Keeps what is left of a batch. False: there is no room for it. */
+static bool run_hold(struct run *run, struct wire_reader batch, uint64_t arrived_ns)
+{
+	size_t length = (size_t)(batch.end - batch.at);
+
+	if (length > HELD_BYTES - held_bytes || !(run->rest = malloc(length)))
+		return false;
+	memcpy(run->rest, batch.at, length);
+	run->unread = (struct wire_reader){run->rest, run->rest + length};
+	run->rest_arrived_ns = arrived_ns;
+	held_bytes += length;
+	TAILQ_INSERT_TAIL(&held_runs, run, held);
+	return true;
+}
+
+static void run_take_rest(struct run *run)
+{
+	run_take(run, &run->unread, run->rest_arrived_ns, true);
+	if (run->unread.at == run->unread.end)
+		run_drop_rest(run);
+}
+
+/* At the end of a turn, which made room: those that wait for some go on in the order in
+ * which they came. Then what the turn filled is sent, in one message a stream. */
+void memory_flush(void)
+{
+	struct run *run, *next;
+
+	for (run = TAILQ_FIRST(&held_runs); run; run = next) {
+		next = TAILQ_NEXT(run, held);
+		run_take_rest(run);
+		run_settle(run);
+	}
+	while (dirty_runs) {
+		run = dirty_runs;
+		dirty_runs = run->dirty_next;
+		run->is_dirty = false;
+		run_send(run);
+		run_settle(run);
+	}
 }
 
 static void run_open(struct net_call *call)
@@ -540,12 +629,12 @@ static void run_message(struct net_call *call, const uint8_t *bytes, size_t leng
 {
 	struct wire_reader batch = {bytes, bytes + length};
 	struct run *run = net_call_user(call);
+	uint64_t now = uv_hrtime();
 	struct codec_error why;
 
 	if (!run)
 		return;
-	if (!run_pass(run, batch, BATCH_CONTEXT, 0, &why) ||
-	    !run_pass(run, batch, BATCH_OPS, uv_hrtime(), &why)) {
+	if (!run_begin(run, batch, &why)) {
 		run_send(run);
 		net_call_set_user(call, NULL);
 		run_leave(run);
@@ -553,8 +642,10 @@ static void run_message(struct net_call *call, const uint8_t *bytes, size_t leng
 		turn_wake(rpc.turn);
 		return;
 	}
-	if (!run->paused &&
-	    (run->pending - run->asleep >= RUN_HIGH || net_queued(call) >= OUTPUT_HIGH)) {
+	run_take(run, &batch, now, true);
+	if (batch.at < batch.end && !run_hold(run, batch, now))
+		run_take(run, &batch, now, false);
+	if (run->rest || run_is_full(run)) {
 		run->paused = true;
 		net_pause(call);
 	}
@@ -575,8 +666,11 @@ static void run_writable(struct net_call *call)
 {
 	struct run *run = net_call_user(call);
 
-	if (run)
-		run_settle(run);
+	if (!run)
+		return;
+	if (run->rest)
+		run_take_rest(run);
+	run_settle(run);
 }
 
 static void run_closed(struct net_call *call, enum net_end end)

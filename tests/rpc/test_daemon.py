@@ -702,6 +702,70 @@ class Fairness(DaemonTest):
         self.assertTrue(c.call("Machines/Check", machine="m").ok)
 
 
+class Slowed(DaemonTest):
+    """Streams that bring more than a machine's queue holds wait; none of their ops is
+    refused, and a call of its own finds room."""
+    OPS = 150000
+
+    def setUp(self):
+        super().setUp()
+        self.client.create("m", ram=64 * MIB)
+
+    def batch(self, ops, machine="m"):
+        head = CONTRACT.type("OpBatch")(context={"machine": machine, "token": 5})
+        one = self.client.batch([("DrainPcp", {})]).SerializeToString()
+        return head.SerializeToString() + one * ops
+
+    def send(self, client, batches):
+        run = client.channel.stream_stream(
+            "/zoned.v1.Memory/Run",
+            response_deserializer=CONTRACT.type("ResultBatch").FromString)
+        return run(iter(batches), timeout=600)
+
+    def test_one_batch_larger_than_the_queue(self):
+        results = [r for b in self.send(self.client, [self.batch(self.OPS), self.batch(1)])
+                   for r in b.results]
+        self.assertEqual({(r.code, r.message) for r in results}, {(0, "")})
+        self.assertEqual([r.index for r in results], list(range(self.OPS + 1)))
+        self.assertEqual([r.drain_pcp.outcome.op for r in results],
+                         list(range(1, self.OPS + 2)))
+        # A stream's own numbers go on as if there had been no wait.
+        self.assertEqual(self.client.query("SELECT count(DISTINCT sequence), max(sequence)"
+                                           " FROM ops WHERE token = 5"), [[self.OPS, self.OPS]])
+
+    def test_many_streams_at_once(self):
+        streams = [self.send(self.connect(), [self.batch(10000)] * 2) for _ in range(8)]
+        other = self.connect()
+        numbers = [other.op("m", "PurgeVmap").outcome.op for _ in range(20)]
+        self.assertEqual(numbers, sorted(numbers))
+        for stream in streams:
+            results = [r for b in stream for r in b.results]
+            self.assertEqual({(r.code, r.message) for r in results}, {(0, "")})
+            self.assertEqual([r.index for r in results], list(range(20000)))
+        self.assertEqual(self.client.machine("m").ops, 8 * 20000 + 20)
+
+    def test_whoever_waits_can_go(self):
+        """With a rest of its batch unread: the client, the machine, the daemon."""
+        stream = self.send(self.client, [self.batch(self.OPS)])
+        next(stream)
+        stream.cancel()
+        self.client.create("n", ram=64 * MIB)
+        stream = self.send(self.client, [self.batch(self.OPS, "n")])
+        next(stream)
+        self.client.call("Machines/Destroy", machine="n")
+        codes = {r.code for b in stream for r in b.results}
+        self.assertLessEqual(codes, {0, 5})
+        self.assertIn(5, codes)
+        stream = self.send(self.client, [self.batch(self.OPS)])
+        next(stream)
+        self.assertEqual(self.daemon.stop(), 0)
+        try:
+            self.assertLessEqual({r.code for b in stream for r in b.results}, {0, 14})
+        except grpc.RpcError as e:
+            self.assertEqual(e.code(), Code.UNAVAILABLE)
+        self.daemon.start()
+
+
 class Looks(DaemonTest):
     """Check, Digest and Inspect of a machine so large that they take their time."""
     MANY = 60
