@@ -91,7 +91,7 @@ static void switch_to(struct engine *e, u32 cpu, struct task *next)
 	if (previous)
 		task_find(e, previous)->cpu = CPU_NONE;
 	if (next)
-		next->cpu = cpu;
+		next->cpu = next->home = cpu;
 	c->current = next ? next->number : 0;
 	c->pgd = next ? task_mm(e, next)->pgd : 0;
 	kmap_switch(e, cpu, from, cpu_kmap_stack(e, cpu));
@@ -213,6 +213,9 @@ u32 op_schedule(struct engine *e, const struct engine_op *op, struct engine_resu
 		if (!next)
 			return STATUS_NOT_FOUND;
 		if (next->parked_op || (next->cpu != CPU_NONE && next->cpu != op->cpu))
+			return STATUS_BUSY;
+		/* Its mappings are at addresses of the CPU where it made them. */
+		if (next->kmap.slots && next->home != op->cpu)
 			return STATUS_BUSY;
 	}
 	if (next_number != previous && cpu_kmap_stack(e, op->cpu)->atomic) {

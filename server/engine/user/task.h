@@ -27,8 +27,8 @@ struct mm {
 
 struct task {
 	u32 number, parent;
-	u32 cpu; /* current on it; CPU_NONE */
-	u32 reserved0;
+	u32 cpu;  /* current on it; CPU_NONE */
+	u32 home; /* the CPU it was last current on */
 	ref_t mm;
 	/* Asleep in kmap: the op and the frame; op 0 when awake. */
 	pfn_t parked_pfn;
