@@ -189,6 +189,9 @@ int history_replay(struct history *h, uint64_t machine, uint64_t from_op, uint64
  * call. */
 int history_find_token(struct history *h, uint64_t machine, uint64_t token, uint64_t sequence,
 		       struct history_record *ret);
+/* Of an op that is not there: may it have been forgotten with the machine's first ops? */
+int history_token_forgotten(struct history *h, uint64_t machine, uint64_t token, uint64_t sequence,
+			    bool *ret);
 
 /* ---- reading back, in any thread ---- */
 

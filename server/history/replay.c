@@ -360,3 +360,30 @@ int history_find_token(struct history *h, uint64_t machine, uint64_t token, uint
 	sqlite3_finalize(st);
 	return map(h, rc == SQLITE_DONE ? SQLITE_OK : rc);
 }
+
+/* A token's ops come in the order of their sequence, so one that is kept and earlier than
+ * the one in question says that this one would be kept too. */
+int history_token_forgotten(struct history *h, uint64_t machine, uint64_t token, uint64_t sequence,
+			    bool *ret)
+{
+	sqlite3_stmt *st;
+	int rc;
+
+	*ret = false;
+	if (history_first_op(h, machine) == 1)
+		return HISTORY_OK;
+	rc = prepare(h,
+		     "SELECT 1 FROM op_more INDEXED BY op_more_token"
+		     " WHERE token = ?1 AND sequence <= ?2 AND key BETWEEN ?3 AND ?4 LIMIT 1",
+		     &st);
+	if (rc != SQLITE_OK)
+		return map(h, rc);
+	sqlite3_bind_int64(st, 1, (int64_t)token);
+	sqlite3_bind_int64(st, 2, (int64_t)sequence);
+	sqlite3_bind_int64(st, 3, key_of(machine, history_first_op(h, machine)));
+	sqlite3_bind_int64(st, 4, key_of(machine, KEY_OP_MASK));
+	rc = sqlite3_step(st);
+	*ret = rc == SQLITE_DONE;
+	sqlite3_finalize(st);
+	return map(h, rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc);
+}

@@ -718,6 +718,7 @@ static bool answer_status(struct rpc_question *q, enum machine_error error, cons
 {
 	struct machine *m = machines_find_id(rpc.machines, q->machine);
 	struct history_record record;
+	bool forgotten = false;
 	int failed;
 
 	if (error || !m) {
@@ -725,8 +726,16 @@ static bool answer_status(struct rpc_question *q, enum machine_error error, cons
 		return true;
 	}
 	failed = history_find_token(rpc.history, q->machine, q->token, q->sequence, &record);
+	if (!failed && !record.op)
+		failed = history_token_forgotten(rpc.history, q->machine, q->token, q->sequence,
+						 &forgotten);
 	if (failed) {
 		net_finish(q->call, NET_INTERNAL, "the history cannot be read");
+		return true;
+	}
+	if (forgotten) {
+		net_finish(q->call, NET_OUT_OF_RANGE,
+			   "the machine's first ops are forgotten, and this may be one of them");
 		return true;
 	}
 	if (!record.op && machine_fence(m, q->token, q->sequence, net_call_order(q->call)))

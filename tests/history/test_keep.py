@@ -14,6 +14,8 @@ import time
 import unittest
 from pathlib import Path
 
+import grpc
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rpc"))
 from zoned_client import Contract, Daemon  # noqa: E402
 
@@ -106,11 +108,17 @@ class KeepTest(unittest.TestCase):
     def kept_from(self, machine):
         return self.client.machine(machine).first_op
 
+    def taken(self, token, sequence):
+        return self.client.call("Memory/Status", machine="m", token=token, sequence=sequence).taken
+
     def test_what_is_old_is_forgotten(self):
         self.begin("--checkpoint-ops", "300", "--retain-age", "1s")
         self.client.create("m", ram=512 * MIB)
+        self.client.op("m", "AllocPages", {"gfp": GFP_KERNEL}, token=7, sequence=1)
+        self.assertTrue(self.taken(7, 1))
         self.work("m", 10)
         self.assertEqual(self.kept_from("m"), 1)
+        self.assertFalse(self.taken(8, 1))
         self.wait_for("pruning", lambda: self.work("m", 1) or self.kept_from("m") > 1)
         self.client.op("m", "Fork", {"name": b"f"})
         first = self.kept_from("m")
@@ -119,6 +127,13 @@ class KeepTest(unittest.TestCase):
             f" BETWEEN 1 AND {first - 1}") == [(0,)])
         self.assertEqual(self.ask("SELECT DISTINCT complete FROM event_alloc"
                                   " WHERE machine = 'm'"), [(0,)])
+        # Of what may be forgotten nobody says that it never was.
+        with self.assertRaises(grpc.RpcError) as refused:
+            self.taken(7, 1)
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.OUT_OF_RANGE)
+        self.client.op("m", "AllocPages", {"gfp": GFP_KERNEL}, token=7, sequence=2)
+        self.assertTrue(self.taken(7, 2))
+        self.assertFalse(self.taken(7, 3))
         self.work("f", 1)
         before = self.digests("m", "f")
         self.again(kill=True)
