@@ -30,7 +30,8 @@ class Daemon(unittest.TestCase):
 
     def start(self):
         self.daemon = subprocess.Popen(
-            [ZONED, "--listen", self.env["ZONED_ADDRESS"], "--history", f"{self.dir}/history.db"],
+            [ZONED, "--listen", self.env["ZONED_ADDRESS"], "--history", f"{self.dir}/history.db",
+             "--query-timeout-ms", "600000"],
             stderr=subprocess.PIPE, text=True, env=self.env)
         for line in self.daemon.stderr:
             if "serving" in line:
