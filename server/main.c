@@ -34,6 +34,7 @@ struct daemon {
 	struct net_server *server;
 	char *token;
 	uv_signal_t signals[2];
+	uv_work_t pool_started;
 	bool stopping;
 };
 
@@ -237,6 +238,18 @@ static void size_pool(void)
 		uv_os_setenv("UV_THREADPOOL_SIZE", "8");
 }
 
+static void do_nothing(uv_work_t *work)
+{
+	(void)work; /* That there is a thread for it is all. */
+}
+
+/* libuv makes the pool's threads with the first work, and ends the process if it cannot:
+ * at the start that is an answer, but not when memory is short later. */
+static void start_pool(struct daemon *d)
+{
+	uv_queue_work(&d->loop, &d->pool_started, do_nothing, NULL);
+}
+
 static void close_handle(uv_handle_t *handle, void *arg)
 {
 	(void)arg;
@@ -306,6 +319,7 @@ int main(int argc, char **argv)
 	/* Before it allocates anything: as ours, which have a reserve behind them. */
 	uv_replace_allocator(malloc, realloc, calloc, free);
 	uv_loop_init(&d.loop);
+	start_pool(&d);
 	code = run(&d);
 	tear_down(&d);
 	return code;

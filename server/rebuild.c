@@ -55,6 +55,13 @@ static void fail(struct rebuild *b, enum machine_error error, const char *format
 	b->error = error;
 }
 
+/* The host's fault and not the record's. */
+static void fail_for_now(struct rebuild *b, enum machine_error error, const char *why)
+{
+	fail(b, error, "%s", why);
+	b->may_pass = true;
+}
+
 /* ---- where it comes from ---- */
 
 static void find_lineage(struct work *w)
@@ -65,7 +72,7 @@ static void find_lineage(struct work *w)
 
 	while (machine && w->nr_segments < LINEAGE_MAX) {
 		if (history_reader_machine(w->rd, machine, config, &m)) {
-			fail(w->b, MACHINE_E_HISTORY, "the history cannot be read");
+			fail_for_now(w->b, MACHINE_E_HISTORY, "the history cannot be read");
 			return;
 		}
 		if (!m.id) {
@@ -162,7 +169,8 @@ static void run_segment(struct work *w, const struct segment *s)
 		w->stopped = false;
 		error = history_reader_ops(w->rd, s->machine, w->next_op, last, take_op, w);
 		if (error && error != HISTORY_ABORTED && !b->error)
-			fail(b, MACHINE_E_HISTORY, "its ops cannot be read from the history");
+			fail_for_now(b, MACHINE_E_HISTORY,
+				     "its ops cannot be read from the history");
 		if (atomic_load(&b->cancelled) && !b->error)
 			fail(b, MACHINE_E_CANCELLED, "given up");
 		atomic_store(&b->progress, w->next_op - 1);
@@ -261,7 +269,8 @@ static void begin(struct work *w)
 	if (b->replica)
 		w->next_op = replica_op(b->replica) + 1;
 	else
-		fail(b, MACHINE_E_CONFIG, "%s", why.text);
+		/* The engine took this configuration once: what is missing is memory. */
+		fail_for_now(b, MACHINE_E_CONFIG, why.text);
 	atomic_store(&b->progress, w->next_op - 1);
 }
 
@@ -275,6 +284,7 @@ static bool go_back(struct work *w)
 		return false;
 	note(b, w->base_op, b->why);
 	b->error = MACHINE_OK;
+	b->may_pass = false;
 	replica_free(b->replica);
 	b->replica = NULL;
 	w->no_checkpoints = w->base_op == 0;

@@ -34,6 +34,9 @@ struct rebuild {
 	 * machine has not come to that op. GONE: the history knows no such machine. */
 	enum machine_error error;
 	char why[REBUILD_WHY_LENGTH];
+	/* With an error: what failed was a read or memory, not what was recorded. Another try
+	 * may do better. */
+	bool may_pass;
 	uint64_t lost; /* ops at the end that were left out */
 	/* With or without an error: a checkpoint that could not be used, or one from which the
 	 * record did not go on, and why; it was made from an older one, or from nothing. "":

@@ -20,6 +20,9 @@
 enum {
 	WORKERS_MAX = 4, /* of the pool's threads; a job keeps a core busy */
 	PROGRESS_MS = 1000,
+	/* A host without memory, or a disk that cannot be read, may get over it in a few
+	 * PROGRESS_MS; then the machine is LOST until somebody revives it. */
+	TRIES_MAX = 5,
 };
 
 struct job {
@@ -27,6 +30,8 @@ struct job {
 	struct machine *machine; /* NULL: forgotten */
 	struct rebuild rebuild;
 	uint64_t goal; /* its last op */
+	unsigned tries;
+	bool rests; /* before another try */
 };
 
 struct worker {
@@ -121,9 +126,16 @@ static void log_progress(struct job *job)
 		 LOG_N("ops", atomic_load(&job->rebuild.progress)), LOG_N("of", job->goal));
 }
 
+static void pump(struct recovery *rc);
+
 static void on_progress(uv_timer_t *timer)
 {
-	each_running(timer->data, log_progress);
+	struct recovery *rc = timer->data;
+
+	each_running(rc, log_progress);
+	for (struct job *job = rc->waiting; job; job = job->next)
+		job->rests = false;
+	pump(rc);
 }
 
 /* ---- the end of a job ---- */
@@ -164,7 +176,30 @@ static void give(struct recovery *rc, struct job *job)
 	}
 }
 
-static void pump(struct recovery *rc);
+static void wait_behind(struct recovery *rc, struct job *job)
+{
+	struct job **at = &rc->waiting;
+
+	while (*at)
+		at = &(*at)->next;
+	job->next = NULL;
+	*at = job;
+}
+
+/* Puts a job off that another try may bring to a good end. */
+static bool try_again(struct recovery *rc, struct job *job)
+{
+	struct rebuild *b = &job->rebuild;
+
+	if (!job->machine || !b->error || !b->may_pass || ++job->tries == TRIES_MAX)
+		return false;
+	log_warning("a replay failed and is tried again",
+		    LOG_S("machine", machine_name(job->machine)), LOG_S("why", b->why));
+	*b = (struct rebuild){.machine = b->machine, .op = b->op, .stop_at_lost = b->stop_at_lost};
+	job->rests = true;
+	wait_behind(rc, job);
+	return true;
+}
 
 static void over(uv_work_t *work, int status)
 {
@@ -174,10 +209,12 @@ static void over(uv_work_t *work, int status)
 
 	(void)status; /* Nobody cancels it in the pool. */
 	w->job = NULL;
-	if (job->machine)
-		give(rc, job);
-	replica_free(job->rebuild.replica);
-	free(job);
+	if (!try_again(rc, job)) {
+		if (job->machine)
+			give(rc, job);
+		replica_free(job->rebuild.replica);
+		free(job);
+	}
 	pump(rc);
 	rc->hooks.wake(rc->hooks.user);
 	if (!recovery_is_idle(rc))
@@ -193,21 +230,37 @@ static void run(uv_work_t *work)
 	struct worker *w = work->data;
 	struct rebuild *b = &w->job->rebuild;
 
-	if (!w->reader && history_reader_open(w->rc->history, &w->reader, b->why, sizeof b->why))
+	if (!w->reader && history_reader_open(w->rc->history, &w->reader, b->why, sizeof b->why)) {
 		b->error = MACHINE_E_HISTORY;
-	else
+		b->may_pass = true;
+	} else {
 		rebuild_run(b, w->reader);
+	}
+}
+
+/* The first that does not rest; NULL: there is none. */
+static struct job *take_waiting(struct recovery *rc)
+{
+	struct job **at = &rc->waiting, *job;
+
+	while (*at && (*at)->rests)
+		at = &(*at)->next;
+	job = *at;
+	if (job)
+		*at = job->next;
+	return job;
 }
 
 static void pump(struct recovery *rc)
 {
-	for (unsigned i = 0; i < rc->nr_workers && rc->waiting; i++) {
+	for (unsigned i = 0; i < rc->nr_workers; i++) {
 		struct worker *w = &rc->workers[i];
 
 		if (w->job)
 			continue;
-		w->job = rc->waiting;
-		rc->waiting = w->job->next;
+		w->job = take_waiting(rc);
+		if (!w->job)
+			return;
 		w->rc = rc;
 		w->work.data = w;
 		/* It refuses nothing but a missing function. */
@@ -218,7 +271,7 @@ static void pump(struct recovery *rc)
 
 static void add(struct recovery *rc, struct machine *m, bool revive)
 {
-	struct job *job = calloc(1, sizeof *job), **at = &rc->waiting;
+	struct job *job = calloc(1, sizeof *job);
 	uint64_t last = history_last_op(rc->history, machine_id(m));
 
 	if (!job)
@@ -229,9 +282,7 @@ static void add(struct recovery *rc, struct machine *m, bool revive)
 	job->rebuild.op = REBUILD_LAST;
 	job->rebuild.stop_at_lost = !revive;
 	machine_set_progress(m, 0, job->goal);
-	while (*at)
-		at = &(*at)->next;
-	*at = job;
+	wait_behind(rc, job);
 	if (!uv_is_active((uv_handle_t *)&rc->progress))
 		uv_timer_start(&rc->progress, on_progress, PROGRESS_MS, PROGRESS_MS);
 	pump(rc);

@@ -37,6 +37,8 @@ static bool fails(void)
 		return false;
 	if (atomic_fetch_sub(&control->countdown, 1) != 1)
 		return false;
+	if (atomic_load(&control->more) > 0 && atomic_fetch_sub(&control->more, 1) > 0)
+		atomic_store(&control->countdown, 2);
 	atomic_store(&control->failed, 1);
 	errno = ENOMEM;
 	return true;
