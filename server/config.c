@@ -331,7 +331,8 @@ static void print_help(void)
 	printf("zoned - hosts 32-bit machines' memory managers\n\nusage: zoned [OPTION]...\n"
 	       "       zoned conformance PATH...   (compares the engine with recordings of a real "
 	       "Linux)\n"
-	       "       zoned replay ...            (plays a recorded machine again)\n\n");
+	       "       zoned replay ...            (plays a recorded machine again)\n"
+	       "       zoned verify ...            (is a history whole, and the truth?)\n\n");
 	for (unsigned i = 0; i < NR_WORDS; i++) {
 		const struct word *w = &words[i];
 		const char *help = w->help, *end;

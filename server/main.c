@@ -23,6 +23,7 @@
 #include "reserve.h"
 #include "rpc.h"
 #include "standard.h"
+#include "verify.h"
 
 enum { GRACE_MS = 5000 };
 
@@ -304,6 +305,8 @@ int main(int argc, char **argv)
 		return conformance_command(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "replay") == 0)
 		return replay_command(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "verify") == 0)
+		return verify_command(argc - 1, argv + 1);
 	switch (config_read(argc, argv, &d.config, err, sizeof err)) {
 	case CONFIG_DONE: return EXIT_OK;
 	case CONFIG_WRONG: fprintf(stderr, "zoned: %s\n", err); return EXIT_USAGE;

@@ -262,7 +262,7 @@ static void begin(struct work *w)
 
 	w->has_base = false;
 	w->lost = 0;
-	if (!b->replica)
+	if (!b->replica && !b->from_start)
 		b->replica = find_base(w);
 	if (!b->replica)
 		b->replica = replica_new(&w->config, &why);

@@ -26,6 +26,8 @@ struct rebuild {
 	/* Ops at the very end that were recorded LOST are not ops of this machine until it
 	 * is revived: leave them out. */
 	bool stop_at_lost;
+	/* Use no checkpoint: begin with the machine's making. PRUNED when that is forgotten. */
+	bool from_start;
 	/* A replica of this machine at an op not after the one wanted, or NULL. Afterwards the
 	 * one that was made; NULL with an error. */
 	struct replica *replica;

@@ -1,5 +1,5 @@
 /*
- * replay.c - zonectl replay: runs `zoned replay`, which lies beside zonectl.
+ * replay.c - zonectl replay and zonectl history: run `zoned`, which lies beside zonectl.
  *
  * To play a machine again takes an engine, and a client has none. The flags are that
  * program's; what zonectl adds is its own: the machine by $ZONED_MACHINE, `help replay`.
@@ -33,25 +33,45 @@ static bool find_zoned(char *ret, size_t size)
 	return false;
 }
 
-int replay_command(struct ctl *ctl, int argc, char **argv)
+/* Becomes `zoned WORD ARGUMENTS`; returns only if it cannot. */
+static int become_zoned(const struct ctl *ctl, const char *word, int argc, char **argv)
 {
 	char **to = must(calloc((size_t)argc + 4, sizeof *to)), zoned[PATH_LENGTH];
 	int i, n = 0;
 
 	if (!find_zoned(zoned, sizeof zoned)) {
 		free(to);
-		complain("replay: the program zoned is not beside zonectl");
+		complain("%s: the program zoned is not beside zonectl", word);
 		return EXIT_FILE;
 	}
 	to[n++] = zoned;
-	to[n++] = (char *)(uintptr_t) "replay";
+	to[n++] = (char *)(uintptr_t)word;
 	if (ctl->help)
 		to[n++] = (char *)(uintptr_t) "--help";
 	for (i = 0; i < argc; i++)
 		to[n++] = argv[i];
 	fflush(stdout);
 	execv(zoned, to);
-	complain("replay: %s: %s", zoned, strerror(errno));
+	complain("%s: %s: %s", word, zoned, strerror(errno));
 	free(to);
 	return EXIT_FILE;
+}
+
+int replay_command(struct ctl *ctl, int argc, char **argv)
+{
+	return become_zoned(ctl, "replay", argc, argv);
+}
+
+int history_command(struct ctl *ctl, int argc, char **argv)
+{
+	if (argc > 0 && strcmp(argv[0], "verify") == 0)
+		return become_zoned(ctl, "verify", argc - 1, argv + 1);
+	if (ctl->help ||
+	    (argc > 0 && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0))) {
+		printf("zonectl history - look after the file of a history\n\n"
+		       "usage: zonectl history verify --history FILE\n\n"
+		       "  verify   is it whole, and the truth? `zonectl history verify --help`\n");
+		return EXIT_DONE;
+	}
+	return usage_error("history: what with it? verify");
 }

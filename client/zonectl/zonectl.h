@@ -195,6 +195,7 @@ int tail_command(struct ctl *ctl, int argc, char **argv);
 int pipe_command(struct ctl *ctl, int argc, char **argv);
 int import_command(struct ctl *ctl, int argc, char **argv);
 int replay_command(struct ctl *ctl, int argc, char **argv);
+int history_command(struct ctl *ctl, int argc, char **argv);
 int map_command(struct ctl *ctl, int argc, char **argv);
 int explain_command(struct ctl *ctl, int argc, char **argv);
 int run_command(struct ctl *ctl, int argc, char **argv);

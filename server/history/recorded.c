@@ -7,15 +7,13 @@
  *  2. A record is given whole or not at all: a payload or an event that is missing is
  *     HISTORY_CORRUPT.
  */
-#include "recorded.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "history_priv.h"
+#include "recorded_priv.h"
 
 enum { NR_READS = 3 };
 #define EVENTS_SQL                                        \
@@ -174,6 +172,34 @@ int recorded_find(struct recorded *r, const char *name, struct recorded_machine 
 		return recorded_machine(r, (uint64_t)id, ret, err, err_size);
 	snprintf(err, err_size, "the history has no machine %s", name);
 	return HISTORY_SQL;
+}
+
+int recorded_machines(struct recorded *r, bool (*fn)(void *arg, const struct recorded_machine *m),
+		      void *arg, char *err, size_t err_size)
+{
+	struct recorded_machine *m = malloc(sizeof(*m));
+	sqlite3_stmt *st = NULL;
+	bool more = true;
+	int rc = m ? sqlite3_prepare_v2(r->db, MACHINE_SQL " ORDER BY id", -1, &st, NULL)
+		   : SQLITE_NOMEM;
+
+	while (rc == SQLITE_OK && more && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		rc = read_machine(r, st, m);
+		more = rc == SQLITE_OK && fn(arg, m);
+	}
+	sqlite3_finalize(st);
+	free(m);
+	return fail(r, rc == SQLITE_DONE ? SQLITE_OK : rc, err, err_size);
+}
+
+int recorded_reader(struct recorded *r, struct history_reader **ret, char *err, size_t err_size)
+{
+	return reader_make(r->db, false, ret, err, err_size);
+}
+
+sqlite3 *recorded_db(const struct recorded *r)
+{
+	return r->db;
 }
 
 /* ---- ops ---- */

@@ -50,6 +50,19 @@ int recorded_completions(struct recorded *r, uint64_t machine, uint64_t to_op,
 				    const struct engine_completion *c),
 			 void *arg, char *err, size_t err_size);
 
+/* Is the history whole: the file itself, ops without a gap from the first that a machine
+ * keeps, and what the tables say about each other? HISTORY_CORRUPT: the first lie is in
+ * `err`. `stage` is told what is looked at. Each of its few passes holds one moment of the
+ * file. */
+int recorded_verify(struct recorded *r, void (*stage)(void *arg, const char *what), void *arg,
+		    char *err, size_t err_size);
+/* Every machine that ever was, by number. The callback may call the functions above. */
+int recorded_machines(struct recorded *r, bool (*fn)(void *arg, const struct recorded_machine *m),
+		      void *arg, char *err, size_t err_size);
+/* A reader of the same file for what checkpoints hold. It is closed by the caller, before
+ * `r` is. */
+int recorded_reader(struct recorded *r, struct history_reader **ret, char *err, size_t err_size);
+
 /* What a record's result_hash is. */
 uint64_t recorded_hash(const uint8_t *bytes, size_t length);
 
