@@ -338,6 +338,7 @@ static void summary(const struct import *im, const struct kmem_counts *c, double
 	    {"refused_frees", "  refused", im->refused},
 	    {"left_out", "ops left out", im->left_out},
 	    {"boosts_taken_back", "boosts taken back at once (rule)", im->boosts},
+	    {"drains_not_used", "drains of per-CPU lists, not used", c->drains},
 	};
 	json_t *object;
 
@@ -489,7 +490,10 @@ static void import_help(void)
 	       "  zonectl machine create t --from-dmesg traces/686-pae-1G/dmesg\n"
 	       "  zonectl import traces/686-pae-1G/kmem.trace.gz -m t\n\n"
 	       "What a trace cannot tell is when kswapd took a watermark boost back. The rule: at\n"
-	       "once, after the allocation that gave it; the summary says how often.\n\n"
+	       "once, after the allocation that gave it; the summary says how often. Nor which\n"
+	       "frees of an interrupt went past the CPU's locked lists: drains of those lists\n"
+	       "tell, much later than a pipe can wait. None are taken to have, and the drains\n"
+	       "are only counted; `zoned conformance` reads the whole trace and uses them.\n\n"
 	       "Exit code 1: a state was loaded, and a frame was another.\n\n");
 	print_flags("flags:", import_flags, NR_IMPORT_FLAGS);
 	print_flags("\nfor every command:", global_flags, nr_global_flags);

@@ -146,6 +146,8 @@ static void add(struct kmem_ops *k, const struct kmem_event *ev)
 		   .order = (uint8_t)ev->order,
 		   .is_alloc = ev->kind == KMEM_ALLOC,
 		   .in_irq = ev->in_irq,
+		   .is_drain = ev->kind == KMEM_DRAIN,
+		   .is_take = ev->kind == KMEM_TAKE,
 		   .boosts = ev->kind == KMEM_ALLOC && k->boosts},
 	    .undecided = ev->kind == KMEM_FREE && ev->order == 0,
 	};
@@ -176,7 +178,9 @@ bool kmem_ops_line(struct kmem_ops *k, const char *line)
 	k->counts.unknown_flags += ev.gfp_unknown;
 	if (ev.kind == KMEM_EXTFRAG)
 		k->counts.has_extfrag = k->boosts = true;
-	if (ev.kind <= KMEM_FREE_BATCHED)
+	k->counts.drains += ev.kind == KMEM_DRAIN;
+	if (ev.kind <= KMEM_FREE_BATCHED ||
+	    (k->span.with_lists && (ev.kind == KMEM_DRAIN || ev.kind == KMEM_TAKE)))
 		add(k, &ev);
 	return true;
 }

@@ -15,6 +15,9 @@
  *  4. Events have the order in which they were written. An interrupt between taking a block
  *     and writing that down puts its own events before it: in_irq tells of whose they are.
  *  5. A failed allocation (page NULL, frame 0) is an op that should fail.
+ *  6. What left a CPU's lists for the buddy (mm_page_pcpu_drain), and what the buddy gave
+ *     (mm_page_alloc_zone_locked), are no ops: they follow from them. Who can make use of
+ *     them gets them in between, if the span says so; the others only their count.
  */
 #ifndef RECORDINGS_KMEM_OPS_H
 #define RECORDINGS_KMEM_OPS_H
@@ -29,6 +32,9 @@ struct kmem_op {
 	bool is_alloc;
 	bool boosts; /* an mm_page_alloc_extfrag came with it */
 	bool in_irq; /* it happened in an interrupt */
+	/* No op, but what one before it on this CPU did: its block left the CPU's lists, or the
+	 * buddy. */
+	bool is_drain, is_take;
 };
 
 /* Which part of a trace counts. Zero it for all of it. */
@@ -36,6 +42,7 @@ struct kmem_span {
 	uint64_t begin_us;
 	uint64_t end_us;	  /* 0: to its end */
 	const char *last_process; /* NULL: none takes a snapshot at the end */
+	bool with_lists;	  /* with is_drain and is_take */
 };
 
 /* Reads begin and end from the stamps of two snapshots in a folder (state-begin,
@@ -43,7 +50,7 @@ struct kmem_span {
 bool kmem_span_read(const char *folder, struct kmem_span *ret);
 
 struct kmem_counts {
-	uint64_t events, announcements, outside, wrong, unknown_flags;
+	uint64_t events, announcements, outside, wrong, unknown_flags, drains;
 	bool has_extfrag;
 };
 

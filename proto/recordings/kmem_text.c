@@ -20,6 +20,7 @@ static const struct {
     {"mm_page_alloc", KMEM_ALLOC},	    {"mm_page_free", KMEM_FREE},
     {"mm_page_free_direct", KMEM_FREE},	    {"mm_page_free_batched", KMEM_FREE_BATCHED},
     {"mm_pagevec_free", KMEM_FREE_BATCHED}, {"mm_page_alloc_extfrag", KMEM_EXTFRAG},
+    {"mm_page_pcpu_drain", KMEM_DRAIN},	    {"mm_page_alloc_zone_locked", KMEM_TAKE},
 };
 
 /* Sums of flags have the values of 6.1; names that kernels before it used for single

@@ -17,6 +17,8 @@ enum kmem_kind {
 	KMEM_FREE,	   /* mm_page_free, mm_page_free_direct */
 	KMEM_FREE_BATCHED, /* mm_page_free_batched, mm_pagevec_free */
 	KMEM_EXTFRAG,	   /* mm_page_alloc_extfrag: a fallback between migratetypes */
+	KMEM_DRAIN,	   /* mm_page_pcpu_drain: a block leaves a CPU's list for the buddy */
+	KMEM_TAKE,	   /* mm_page_alloc_zone_locked: a block leaves the buddy */
 	KMEM_OTHER,	   /* another event of kmem */
 };
 

@@ -1,10 +1,12 @@
 /*
- * test_boosts.c - when kswapd came late, the replay finds out when.
+ * test_boosts.c - when kswapd came late, the replay finds out when; and when something
+ * drained the CPU's lists between two ops, it follows.
  *
- * No recording has it, so one is made: the trace that boosts is played with the boost kept
- * for a while, and what the machine gives then is taken for what Linux gave. Played as
- * recorded, it agrees again, with the boost kept for exactly as long. (The source is
- * included, because the way into it is between its functions.)
+ * No recording has these, so they are made: the trace that boosts is played with the boost
+ * kept for a while, or with the lists drained at some op, and what the machine gives then is
+ * taken for what Linux gave. Played as recorded, it agrees again: with the boost kept for
+ * exactly as long, or with exactly those drains followed. (The source is included, because
+ * the way into it is between its functions.)
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,15 +19,45 @@
 
 static const char *const path = SOURCE_DIR "/tests/linux/traces/686-pae-1G-fill";
 
-/* Renames every frame to the one that the machine gives; returns how many changed. */
-static size_t forge(struct trace *t, struct box *b)
+/* Drains all lists, and writes down after op `at` what Linux's events would tell of it. */
+static void drain_after(struct trace *t, struct box *b, size_t at)
 {
+	struct engine *e = b->e;
+
+	assert_false(t->ops[at].op.is_alloc);
+	t->nr = at + 1;
+	for (u32 i = 0; i < NR_ZONES * NR_PCP_LISTS; i++) {
+		const struct pcp *pcp = &e->st->frames.zone[i / NR_PCP_LISTS].pcp[0];
+		u32 list = i % NR_PCP_LISTS;
+
+		for (pfn_t pfn = pcp->list[list].last; pfn; pfn = e->mem_map[pfn].prev) {
+			struct kmem_op drain = t->ops[at].op;
+
+			drain.pfn = pfn;
+			drain.order = (u8)pcp_list_order(&e->st->layout, list);
+			drain.is_drain = true;
+			assert_true(keep(t, &drain));
+		}
+	}
+	assert_int_equal(box_op(b, OP_DRAIN_PCP), STATUS_OK);
+}
+
+/* Renames every frame to the one that the machine gives, with its lists drained after op
+ * `drained`; returns how many changed. */
+static size_t forge(struct trace *t, struct box *b, size_t drained)
+{
+	size_t nr = t->nr;
 	u32 *now = calloc(t->nr_frames, sizeof *now);
 	size_t changed = 0;
 
+	/* Linux's drains are of the frames as they were named before. */
+	for (size_t i = 0; i < t->nr; i++)
+		t->ops[i].first_drained = t->ops[i].last_drained = 0;
+	t->nr_drained = 0;
+	memset(t->last_free, 0, t->nr_frames * sizeof *t->last_free);
 	assert_non_null(now);
-	for (size_t i = 0; i < t->nr; i++) {
-		struct kmem_op *op = &t->ops[i];
+	for (size_t i = 0; i < nr; i++) {
+		struct kmem_op *op = &t->ops[i].op;
 		u32 was = op->pfn;
 
 		if (!op->is_alloc && now[was]) {
@@ -38,7 +70,10 @@ static size_t forge(struct trace *t, struct box *b)
 			changed += op->pfn != was;
 		}
 		take_boosts_back(t, b, i);
+		if (i == drained)
+			drain_after(t, b, i);
 	}
+	t->nr = nr;
 	free(now);
 	return changed;
 }
@@ -46,17 +81,13 @@ static size_t forge(struct trace *t, struct box *b)
 static void late_by(size_t ops)
 {
 	struct conformance_report r = {0};
-	struct trace t = {.last_boost = SIZE_MAX};
+	struct trace t;
 	struct box *b = begin(path, &r);
 	size_t given;
 
 	assert_non_null(b);
+	assert_true(trace_begin(&t, b));
 	assert_true(read_trace(&t, path, &r));
-	t.nr_frames = b->e->st->layout.max_pfn;
-	t.allocated = calloc(t.nr_frames, 1);
-	t.past_lists = calloc(t.nr, sizeof *t.past_lists);
-	assert_non_null(t.allocated);
-	assert_non_null(t.past_lists);
 	assert_int_equal(play(&t, b, &r), t.nr);
 	given = t.last_boost;
 	box_free(b);
@@ -64,7 +95,7 @@ static void late_by(size_t ops)
 	b = begin(path, &r);
 	assert_non_null(b);
 	t.holds[t.nr_holds++] = (struct hold){given, given + ops};
-	assert_true(forge(&t, b) > 0);
+	assert_true(forge(&t, b, SIZE_MAX) > 0);
 	box_free(b);
 
 	b = begin(path, &r);
@@ -77,9 +108,7 @@ static void late_by(size_t ops)
 	assert_int_equal(t.holds[0].release, given + ops);
 	assert_string_equal(r.difference, "");
 	box_free(b);
-	free(t.past_lists);
-	free(t.allocated);
-	free(t.ops);
+	trace_end(&t);
 }
 
 static void kswapd_came_late(void **state)
@@ -89,9 +118,50 @@ static void kswapd_came_late(void **state)
 	late_by(20000);
 }
 
+static void drained_after(size_t at)
+{
+	struct conformance_report r = {0};
+	struct box *b = begin(path, &r);
+	struct trace t;
+
+	assert_non_null(b);
+	assert_true(trace_begin(&t, b));
+	assert_true(read_trace(&t, path, &r));
+	while (t.ops[at].op.is_alloc || t.ops[at].op.in_irq)
+		at++;
+	assert_true(forge(&t, b, at) > 0);
+	box_free(b);
+
+	b = begin(path, &r);
+	assert_non_null(b);
+	play_as_recorded(&t, b, path, &r);
+	assert_int_equal(r.agreed, t.nr);
+	assert_true(t.nr_drained > 0);
+	assert_int_equal(t.followed, t.nr_drained);
+	assert_string_equal(r.difference, "");
+	box_free(b);
+
+	/* Without the events it cannot be known. */
+	r = (struct conformance_report){0};
+	b = begin(path, &r);
+	assert_non_null(b);
+	t.ops[at].first_drained = 0;
+	assert_true(play(&t, b, &r) < t.nr);
+	box_free(b);
+	trace_end(&t);
+}
+
+static void something_drained(void **state)
+{
+	(void)state;
+	drained_after(30000);
+	drained_after(150000);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(kswapd_came_late)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(kswapd_came_late),
+					   cmocka_unit_test(something_drained)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

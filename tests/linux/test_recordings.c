@@ -56,7 +56,12 @@ static const struct spelling {
      "fallback_order=9 pageblock_order=9 alloc_migratetype=0 fallback_migratetype=1 "
      "fragmenting=0 change_ownership=1",
      {KMEM_EXTFRAG, 3000000, 0, 1, 0x400, 3, 0, false, "x", false}},
-    {"x-1 [000] .... 3.000000: mm_page_pcpu_drain: page=f pfn=0x400 order=0 migratetype=1",
+    {"x-1 [000] .... 3.000000: mm_page_pcpu_drain: page=f pfn=0x400 order=2 migratetype=1",
+     {KMEM_DRAIN, 3000000, 0, 1, 0x400, 2, 0, false, "x", false}},
+    {"x-1 [000] .... 3.000000: mm_page_alloc_zone_locked: page=f pfn=0x400 order=0 "
+     "migratetype=1 percpu_refill=1",
+     {KMEM_TAKE, 3000000, 0, 1, 0x400, 0, 0, false, "x", false}},
+    {"x-1 [000] .... 3.000000: mm_page_unheard_of: page=f pfn=0x400 order=0",
      {KMEM_OTHER, 3000000, 0, 1, 0, 0, 0, false, "x", false}},
 };
 
@@ -130,18 +135,19 @@ static void test_noise(void **state)
 
 /* ---- the rules ---- */
 
-/* "a5 f5 b5": an allocation, a free, a batched free of frame 5, in a text. */
+/* "a5 f5 b5 d5 t5": an allocation, a free, a batched free, a drain, a taking of frame 5, in a
+ * text. */
 static void play(struct kmem_ops *k, const char *story, char *told, size_t size)
 {
-	static const char *const names[] = {"mm_page_alloc", "mm_page_free",
-					    "mm_page_free_batched"};
+	static const char *const names[] = {"mm_page_alloc", "mm_page_free", "mm_page_free_batched",
+					    "mm_page_pcpu_drain", "mm_page_alloc_zone_locked"};
 	size_t at = 0;
 	struct kmem_op op;
 	char line[160];
 
 	*told = 0;
 	for (; *story; story += strcspn(story, " "), story += *story == ' ') {
-		const char *name = names[*story == 'a' ? 0 : *story == 'f' ? 1 : 2];
+		const char *name = names[strchr("afbdt", *story) - "afbdt"];
 
 		snprintf(line, sizeof line,
 			 "x-1 [000] .... 1.000000: %s: pfn=%.1s order=0 gfp_flags=GFP_KERNEL", name,
@@ -151,7 +157,11 @@ static void play(struct kmem_ops *k, const char *story, char *told, size_t size)
 	kmem_ops_end(k);
 	while (kmem_ops_next(k, &op))
 		at += (size_t)snprintf(told + at, size - at, "%s%c%u", at ? " " : "",
-				       op.is_alloc ? 'a' : 'f', op.pfn);
+				       op.is_alloc   ? 'a'
+				       : op.is_drain ? 'd'
+				       : op.is_take  ? 't'
+						     : 'f',
+				       op.pfn);
 }
 
 static void test_announcements(void **state)
@@ -180,6 +190,33 @@ static void test_announcements(void **state)
 		assert_int_equal(kmem_ops_counts(k)->announcements, cases[i].announcements);
 		kmem_ops_free(k);
 	}
+}
+
+/* What the lists and the buddy did is between the ops for who asks; all others get its count.
+ * A block that leaves a list was freed: it is no announcement's any more. */
+static void test_lists(void **state)
+{
+	const struct kmem_span with = {0, 0, NULL, true};
+	static const struct {
+		const char *events, *ops, *all;
+		uint64_t drains;
+	} cases[] = {
+	    {"f1 d1 d2 t1 a1", "f1 a1", "f1 d1 d2 t1 a1", 2},
+	    {"f1 f2 b1 d1 b2", "f1 f2", "f1 d1 f2", 1},
+	};
+	char told[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		for (int all = 0; all < 2; all++) {
+			struct kmem_ops *k = kmem_ops_new(all ? &with : NULL);
+
+			assert_non_null(k);
+			play(k, cases[i].events, told, sizeof told);
+			assert_string_equal(told, all ? cases[i].all : cases[i].ops);
+			assert_int_equal(kmem_ops_counts(k)->drains, cases[i].drains);
+			kmem_ops_free(k);
+		}
 }
 
 /* A free is decided when 4096 events have come behind it, and not before: what is held
@@ -218,7 +255,7 @@ static void test_span(void **state)
 	    "insmod-7 [000] .... 4.000000: mm_page_alloc: pfn=4 order=0 gfp_flags=GFP_KERNEL",
 	    "sh-6 [000] .... 4.500000: mm_page_alloc: pfn=5 order=0 gfp_flags=GFP_KERNEL",
 	};
-	const struct kmem_span span = {1500000, 9000000, "insmod"};
+	const struct kmem_span span = {1500000, 9000000, "insmod", false};
 	struct kmem_ops *k = kmem_ops_new(&span);
 	struct kmem_op op;
 	uint32_t sum = 0;
@@ -238,7 +275,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_spellings), cmocka_unit_test(test_noise),
 	    cmocka_unit_test(test_contexts),  cmocka_unit_test(test_announcements),
-	    cmocka_unit_test(test_window),    cmocka_unit_test(test_span),
+	    cmocka_unit_test(test_window),    cmocka_unit_test(test_lists),
+	    cmocka_unit_test(test_span),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
