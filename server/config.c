@@ -332,6 +332,7 @@ static void print_help(void)
 	       "       zoned conformance PATH...   (compares the engine with recordings of a real "
 	       "Linux)\n"
 	       "       zoned replay ...            (plays a recorded machine again)\n"
+	       "       zoned export ...            (a history as CSV or ftrace's text)\n"
 	       "       zoned verify ...            (is a history whole, and the truth?)\n\n");
 	for (unsigned i = 0; i < NR_WORDS; i++) {
 		const struct word *w = &words[i];

@@ -18,6 +18,7 @@
 #include "backend_kernel.h"
 #include "config.h"
 #include "conformance.h"
+#include "export.h"
 #include "log.h"
 #include "replay.h"
 #include "reserve.h"
@@ -305,6 +306,8 @@ int main(int argc, char **argv)
 		return conformance_command(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "replay") == 0)
 		return replay_command(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "export") == 0)
+		return export_command(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "verify") == 0)
 		return verify_command(argc - 1, argv + 1);
 	switch (config_read(argc, argv, &d.config, err, sizeof err)) {

@@ -64,14 +64,15 @@ int replay_command(struct ctl *ctl, int argc, char **argv)
 
 int history_command(struct ctl *ctl, int argc, char **argv)
 {
-	if (argc > 0 && strcmp(argv[0], "verify") == 0)
-		return become_zoned(ctl, "verify", argc - 1, argv + 1);
+	if (argc > 0 && (strcmp(argv[0], "verify") == 0 || strcmp(argv[0], "export") == 0))
+		return become_zoned(ctl, argv[0], argc - 1, argv + 1);
 	if (ctl->help ||
 	    (argc > 0 && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0))) {
 		printf("zonectl history - look after the file of a history\n\n"
-		       "usage: zonectl history verify --history FILE\n\n"
-		       "  verify   is it whole, and the truth? `zonectl history verify --help`\n");
+		       "usage: zonectl history verify|export --history FILE [flags]\n\n"
+		       "  verify   is it whole, and the truth? `zonectl history verify --help`\n"
+		       "  export   as CSV or ftrace's text; `zonectl history export --help`\n");
 		return EXIT_DONE;
 	}
-	return usage_error("history: what with it? verify");
+	return usage_error("history: what with it? verify or export");
 }

@@ -12,6 +12,8 @@
 #ifndef HISTORY_RECORDED_H
 #define HISTORY_RECORDED_H
 
+#include <stdio.h>
+
 #include "history.h"
 
 struct recorded;
@@ -62,6 +64,13 @@ int recorded_machines(struct recorded *r, bool (*fn)(void *arg, const struct rec
 /* A reader of the same file for what checkpoints hold. It is closed by the caller, before
  * `r` is. */
 int recorded_reader(struct recorded *r, struct history_reader **ret, char *err, size_t err_size);
+
+/* A table or view as CSV (RFC 4180) with its columns' names. HISTORY_SQL: there is none of
+ * this name. What could not be written is ferror(). */
+int recorded_csv(struct recorded *r, const char *table, FILE *to, char *err, size_t err_size);
+/* The name of each table and view. */
+int recorded_tables(struct recorded *r, bool (*fn)(void *arg, const char *table), void *arg,
+		    char *err, size_t err_size);
 
 /* What a record's result_hash is. */
 uint64_t recorded_hash(const uint8_t *bytes, size_t length);
