@@ -34,6 +34,7 @@ static const struct command {
     {"history", history_command, "verify, export: look after the file of a history"},
     {"tail", tail_command, "follow ops and events as they happen"},
     {"map", map_command, "draw a machine's memory and address space"},
+    {"report", report_command, "a machine's history as one page, with plots"},
     {"explain", explain_command, "what an op, event, status, flag or column means"},
     {"completion", completion_command, "completion for bash, zsh and fish"},
     {"ping", ping_command, "time a round trip to the daemon"},

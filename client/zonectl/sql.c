@@ -169,6 +169,64 @@ static void csv_cell(FILE *to, const char *text)
 	fputc('"', to);
 }
 
+/* ---- for other commands ---- */
+
+static void keep_page(json_t *answer, const Zoned__V1__QueryResponse *page)
+{
+	json_t *columns = json_object_get(answer, "columns"),
+	       *rows = json_object_get(answer, "rows");
+	size_t i, k;
+
+	for (i = 0; i < page->n_columns; i++)
+		json_array_append_new(columns, json_string(page->columns[i]->name));
+	for (i = 0; i < page->n_rows; i++) {
+		json_t *row = json_array();
+
+		for (k = 0; k < page->rows[i]->n_values; k++)
+			json_array_append_new(row, cell_json(page->rows[i]->values[k]));
+		json_array_append_new(rows, row);
+	}
+	if (page->truncated)
+		json_object_set_new(answer, "truncated", json_true());
+}
+
+int sql_rows(struct ctl *ctl, const char *what, const char *sql, uint64_t limit,
+	     json_t **ret_answer)
+{
+	Zoned__V1__QueryRequest request = ZONED__V1__QUERY_REQUEST__INIT;
+	struct zoned_stream *s;
+	ProtobufCMessage *page;
+	json_t *answer;
+	int rc = ctl_connect(ctl);
+
+	if (rc != EXIT_DONE)
+		return rc;
+	request.sql = (char *)(uintptr_t)sql;
+	request.row_limit = limit;
+	request.timeout_ms = ctl->timeout_ms == ZONED_NO_TIMEOUT ? 0 : ctl->timeout_ms;
+	rc = zoned_stream_open(ctl->z, "/zoned.v1.History/Query",
+			       &zoned__v1__query_response__descriptor, ctl->timeout_ms, &s);
+	if (rc)
+		return ctl_failed(ctl, what, rc);
+	answer = json_pack("{s[] s[]}", "columns", "rows");
+	rc = zoned_stream_send(s, &request.base);
+	if (!rc)
+		rc = zoned_stream_end(s);
+	while (!rc && !(rc = zoned_stream_receive(s, ZONED_NO_TIMEOUT, &page))) {
+		keep_page(answer, (Zoned__V1__QueryResponse *)page);
+		message_free(page);
+	}
+	if (rc == ZONED_END) {
+		*ret_answer = answer;
+		rc = EXIT_DONE;
+	} else {
+		json_decref(answer);
+		rc = ctl_failed(ctl, what, rc);
+	}
+	zoned_stream_close(s);
+	return rc;
+}
+
 /* ---- pages ---- */
 
 static void csv_row(const struct output *o, char *const *cells)

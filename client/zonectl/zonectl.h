@@ -191,12 +191,18 @@ int inspect_ask(struct ctl *ctl, const struct contract_inspection *i, ProtobufCM
 int machine_command(struct ctl *ctl, int argc, char **argv);
 int kernel_command(struct ctl *ctl, int argc, char **argv);
 int sql_command(struct ctl *ctl, int argc, char **argv);
+/* Asks the history: {"columns": [name...], "rows": [[value...]...]}, and "truncated": true
+ * if there were more than `limit` rows. EXIT_DONE, or an exit code after a sentence; `what`
+ * is its subject. The caller drops the answer. */
+int sql_rows(struct ctl *ctl, const char *what, const char *sql, uint64_t limit,
+	     json_t **ret_answer);
 int tail_command(struct ctl *ctl, int argc, char **argv);
 int pipe_command(struct ctl *ctl, int argc, char **argv);
 int import_command(struct ctl *ctl, int argc, char **argv);
 int replay_command(struct ctl *ctl, int argc, char **argv);
 int history_command(struct ctl *ctl, int argc, char **argv);
 int map_command(struct ctl *ctl, int argc, char **argv);
+int report_command(struct ctl *ctl, int argc, char **argv);
 int explain_command(struct ctl *ctl, int argc, char **argv);
 int run_command(struct ctl *ctl, int argc, char **argv);
 int shell_command(struct ctl *ctl, int argc, char **argv);
