@@ -1,5 +1,5 @@
 -- title: Fragmentation of free memory
--- about: For a request of order :order, in thousandths, as if the CPUs' lists were drained and all was merged that can be. extfrag_index is Linux's: towards 1000 a failure is fragmentation's fault, towards 0 it is want of memory; no value where the request would succeed. unusable is the share of free memory that lies in smaller blocks. The statement is asked for one op after the other.
+-- about: For a request of order :order, in thousandths, as if the CPUs' lists were drained and with the few page tables made at boot taken for free. extfrag_index is Linux's: towards 1000 a failure is fragmentation's fault, towards 0 it is want of memory; no value where the request would succeed. unusable is the share of free memory that lies in smaller blocks. The statement is asked for one op after the other.
 -- draw: plot
 -- panel: zone
 -- unit: thousandths
