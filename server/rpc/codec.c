@@ -103,7 +103,8 @@ bool codec_is_utf8(const void *bytes, size_t length)
 {
 	/* Least code point that needs so many continuation bytes. */
 	static const uint32_t least[4] = {0, 0x80, 0x800, 0x10000};
-	const uint8_t *at = bytes, *end = at + length;
+	/* No bytes may come without a place that they are at. */
+	const uint8_t *at = length ? bytes : (const uint8_t *)"", *end = at + length;
 
 	while (at < end) {
 		uint8_t lead = *at++;
