@@ -26,6 +26,11 @@
  * guess: where an allocation gets a block that an interrupt freed, that free is tried so.
  * Each is counted.
  *
+ * Each CPU keeps up to a threshold of a zone's count of free pages to itself; the statistics'
+ * worker adds that about once a second, which no event tells. Where an allocation gets a
+ * frame of another zone, the worker is tried to have come before it, or one of the ops just
+ * before; counted.
+ *
  * A block that Linux drained, and that is still the oldest of its list here after the op
  * before that event, was drained by something that is no op of this trace (drain_all_pages()
  * of reclaim, compaction or hotplug). It goes to the buddy then, in the trace's order; counted.
@@ -42,7 +47,7 @@
 #include "frames/pcp.h"
 #include "kmem_ops.h"
 
-enum { MAX_HOLDS = 64, MAX_MOVED = 64, MAX_PAST_LISTS = 256, MAX_SUSPECTS = 256 };
+enum { MAX_HOLDS = 64, MAX_MOVED = 64, MAX_PAST_LISTS = 256, MAX_SUSPECTS = 256, FOLD_REACH = 8 };
 
 /* A boost that kswapd left for a while: from after op `given` to before op `release`. */
 struct hold {
@@ -61,6 +66,7 @@ struct trace_op {
 	size_t first_drained, last_drained; /* after it: index + 1; 0: none */
 	bool past_lists;		    /* a free that went to the buddy at once */
 	bool left_list;			    /* a free whose block was drained later */
+	bool folds;			    /* before it the statistics' worker ran */
 };
 
 /* Frees that this machine drained and Linux did not, at a difference: indices of ops. */
@@ -82,8 +88,10 @@ struct trace {
 	u32 nr_holds;
 	/* Where it differed last. */
 	pfn_t given; /* what the machine gave */
+	bool between_zones;
 	struct suspects suspects;
 	u32 nr_past_lists, nr_told_past_lists;
+	u32 nr_folds;
 	u64 followed;	   /* drains that no op of the trace made */
 	u32 nr_moved;	   /* allocations that were played before an interrupt's events */
 	size_t last_boost; /* the op that gave the last one; SIZE_MAX: none did */
@@ -368,6 +376,20 @@ static void follow_drains(struct trace *t, struct box *b, const struct trace_op 
 	}
 }
 
+/* What the CPUs keep goes to the zones' counts. */
+static void fold_counts(struct engine *e)
+{
+	for (u32 zone = 0; zone < NR_ZONES; zone++) {
+		struct zone *z = &e->st->frames.zone[zone];
+
+		for (u32 cpu = 0; cpu < e->st->layout.cpus; cpu++) {
+			z->free += z->pcp[cpu].free_diff;
+			z->pcp[cpu].free_diff = 0;
+		}
+		zone_check_marks(e, zone);
+	}
+}
+
 /* At op `at`: which blocks that interrupts freed are on no list any more, without an
  * allocation here and a drain there? */
 static void find_suspects(struct trace *t, const struct box *b, size_t at)
@@ -390,6 +412,13 @@ static void find_suspects(struct trace *t, const struct box *b, size_t at)
 	}
 }
 
+/* Does this difference lie between two zones? */
+static bool is_between_zones(const struct trace *t, const struct box *b, const struct kmem_op *op)
+{
+	return op->is_alloc && t->given && t->given < t->nr_frames && op->pfn < t->nr_frames &&
+	       frame_zone(b->e, t->given) != frame_zone(b->e, op->pfn);
+}
+
 /* Plays from the machine's beginning; returns how many ops agreed. */
 static size_t play(struct trace *t, struct box *b, struct conformance_report *r)
 {
@@ -398,10 +427,15 @@ static size_t play(struct trace *t, struct box *b, struct conformance_report *r)
 	memset(t->allocated, 0, t->nr_frames);
 	for (size_t i = 0; i < t->nr; i++) {
 		const struct kmem_op *op = &t->ops[i].op;
-		u32 status = t->ops[i].past_lists ? play_past_lists(t, b, op) : play_op(t, b, op);
+		u32 status;
+
+		if (t->ops[i].folds)
+			fold_counts(b->e);
+		status = t->ops[i].past_lists ? play_past_lists(t, b, op) : play_op(t, b, op);
 
 		if (!op_agrees(b, op, status)) {
 			t->given = op->is_alloc ? (pfn_t)b->res.values[0] : 0;
+			t->between_zones = is_between_zones(t, b, op);
 			find_suspects(t, b, i);
 			differs(
 			    r,
@@ -568,6 +602,24 @@ static bool try_before(struct trace *t, size_t at, const char *path, struct conf
 	return false;
 }
 
+/* How far it goes with the worker just before an allocation that got another zone's frame. */
+static bool try_fold(struct trace *t, size_t at, const char *path, struct conformance_report *r)
+{
+	for (size_t i = at; i + FOLD_REACH > at; i--) {
+		if (t->ops[i].folds)
+			break;
+		t->ops[i].folds = true;
+		t->nr_folds++;
+		if (goes_further(t, path, r))
+			return true;
+		t->ops[i].folds = false;
+		t->nr_folds--;
+		if (!i)
+			break;
+	}
+	return false;
+}
+
 /* Tries what the trace does not tell at its first difference; of two that help, what helps
  * more. False: nothing did. */
 static bool goes_otherwise(struct trace *t, const char *path, struct conformance_report *r)
@@ -576,11 +628,13 @@ static bool goes_otherwise(struct trace *t, const char *path, struct conformance
 	size_t freed = freed_by_interrupt(t, at, t->given);
 	struct conformance_report before = *r, moved;
 	struct suspects suspects = t->suspects;
+	bool between_zones = t->between_zones;
 
 	if (try_suspects(t, &suspects, path, r))
 		return true;
 	if (!try_before(t, at, path, r))
 		return try_past_lists(t, freed, path, r) ||
+		       (between_zones && try_fold(t, at, path, r)) ||
 		       (try_otherwise(t, at) && goes_further(t, path, r));
 	moved = *r;
 	move_op_back(t, at, to);
@@ -658,9 +712,9 @@ void check_trace(const char *path, struct conformance_report *r)
 		     " of frames from before), boost taken back at once %" PRIu64
 		     " times and kept %u times; %u allocations before an interrupt's events, "
 		     "%u frees past the CPU's lists told and %u found, %" PRIu64
-		     " drains of %zu followed",
+		     " drains of %zu followed, counts added %u times",
 		     t.allocs, t.frees, t.unknown, t.boosts, t.nr_holds, t.nr_moved,
-		     t.nr_told_past_lists, t.nr_past_lists, t.followed, t.nr_drained);
+		     t.nr_told_past_lists, t.nr_past_lists, t.followed, t.nr_drained, t.nr_folds);
 	}
 	trace_end(&t);
 	box_free(b);
