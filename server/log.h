@@ -45,7 +45,7 @@ void log_write(enum log_level level, const char *message, const struct log_field
 #define log_debug(message, ...)	  log_line(LOG_LEVEL_DEBUG, message, ##__VA_ARGS__)
 
 /* Tells the service manager (the NOTIFY_SOCKET protocol), if there is one:
- * "READY=1", "STOPPING=1", "STATUS=...". */
+ * "READY=1", "WATCHDOG=1", "STOPPING=1", "STATUS=...". */
 void log_notify(const char *state);
 
 #endif

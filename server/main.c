@@ -37,6 +37,7 @@ struct daemon {
 	char *token;
 	uv_signal_t signals[2];
 	uv_work_t pool_started;
+	uv_timer_t watchdog;
 	bool stopping;
 };
 
@@ -203,10 +204,33 @@ static int open_net(struct daemon *d)
 	return EXIT_OK;
 }
 
+static void on_watchdog(uv_timer_t *timer)
+{
+	(void)timer;
+	log_notify("WATCHDOG=1");
+}
+
+/* A service manager that wants to hear that the loop still goes round (WatchdogSec=) says
+ * how often, in microseconds: it is told twice as often. */
+static void start_watchdog(struct daemon *d)
+{
+	const char *text = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	unsigned long long every_us = text ? strtoull(text, NULL, 10) : 0;
+
+	if (!every_us || (pid && strtoull(pid, NULL, 10) != (unsigned long long)getpid()))
+		return;
+	every_us = every_us < 2000 ? 2000 : every_us;
+	uv_timer_init(&d->loop, &d->watchdog);
+	uv_timer_start(&d->watchdog, on_watchdog, 0, every_us / 2000);
+	/* It keeps no loop going. */
+	uv_unref((uv_handle_t *)&d->watchdog);
+}
+
 static int start(struct daemon *d)
 {
 	char err[256];
 
+	start_watchdog(d);
 	for (unsigned i = 0; i < 2; i++) {
 		uv_signal_init(&d->loop, &d->signals[i]);
 		d->signals[i].data = d;

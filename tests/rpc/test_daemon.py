@@ -7,9 +7,11 @@ What is held here: an op's way and its record; parked ops and who ends them; res
 and kill -9 bring back the same digest; what is wrong is refused and harms nothing;
 a new op needs nothing outside the contract and the engine.
 """
+import os
 import random
 import re
 import resource
+import socket
 import sys
 import tempfile
 import threading
@@ -831,6 +833,26 @@ class Looks(DaemonTest):
         self.checks(self.client)
         self.again()
         self.wait_for("the replay", lambda: self.client.machine("big").state == 2)
+
+
+class ServiceManager(unittest.TestCase):
+    def test_it_hears_of_the_start_the_loop_and_the_end(self):
+        with tempfile.TemporaryDirectory() as folder, \
+             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(folder + "/notify")
+            said = {"NOTIFY_SOCKET": folder + "/notify", "WATCHDOG_USEC": "20000"}
+            os.environ.update(said)
+            self.addCleanup(lambda: [os.environ.pop(name) for name in said])
+            daemon = Daemon(PROGRAM, CONTRACT, folder).start()
+            heard = []
+            while heard.count("WATCHDOG=1") < 3 or "READY=1" not in heard:
+                heard += manager.recv(4096).decode().split("\n")
+            self.assertNotIn("STOPPING=1", heard)
+            daemon.process.terminate()
+            while "STOPPING=1" not in heard:
+                heard += manager.recv(4096).decode().split("\n")
+            self.assertEqual(daemon.process.wait(), 0)
+            daemon.log.close()
 
 
 class Contracts(unittest.TestCase):
