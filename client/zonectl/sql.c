@@ -112,6 +112,16 @@ const char *column_format(const char *name, int64_t value, char *to, size_t size
 	return to;
 }
 
+/* The fewest digits that read back as the same number. */
+static void format_real(double value, char *to, size_t size)
+{
+	for (int digits = 15; digits <= 17; digits++) {
+		snprintf(to, size, "%.*g", digits, value);
+		if (strtod(to, NULL) == value)
+			return;
+	}
+}
+
 /* The caller frees it. */
 static char *cell_text(const struct output *o, unsigned column, const Zoned__V1__Value *v)
 {
@@ -128,7 +138,10 @@ static char *cell_text(const struct output *o, unsigned column, const Zoned__V1_
 			snprintf(text, sizeof text, "%lld", (long long)v->integer);
 		return must(strdup(text));
 	case ZONED__V1__VALUE__VALUE_REAL:
-		snprintf(text, sizeof text, "%.6g", v->real);
+		if (o->raw)
+			format_real(v->real, text, sizeof text);
+		else
+			snprintf(text, sizeof text, "%.6g", v->real);
 		return must(strdup(text));
 	case ZONED__V1__VALUE__VALUE_TEXT: return must(strdup(v->text));
 	case ZONED__V1__VALUE__VALUE_BLOB: return blob_text(&v->blob);
@@ -154,9 +167,12 @@ static json_t *cell_json(const Zoned__V1__Value *v)
 	}
 }
 
+/* NULL (SQL's) is an empty field without quotes, an empty text one with them. */
 static void csv_cell(FILE *to, const char *text)
 {
-	if (!strpbrk(text, ",\"\r\n")) {
+	if (!text)
+		return;
+	if (*text && !strpbrk(text, ",\"\r\n")) {
 		fputs(text, to);
 		return;
 	}
@@ -283,6 +299,12 @@ static bool is_number(const Zoned__V1__Value *v)
 	       v->value_case == ZONED__V1__VALUE__VALUE_REAL;
 }
 
+static bool is_null(const Zoned__V1__Value *v)
+{
+	return v->value_case == ZONED__V1__VALUE__VALUE_NULL ||
+	       v->value_case == ZONED__V1__VALUE__VALUE__NOT_SET;
+}
+
 static void text_row(struct output *o, const Zoned__V1__Row *row)
 {
 	char **cells = must(calloc(o->nr_columns + 1, sizeof *cells));
@@ -292,7 +314,7 @@ static void text_row(struct output *o, const Zoned__V1__Row *row)
 		static const Zoned__V1__Value none = ZONED__V1__VALUE__INIT;
 		const Zoned__V1__Value *v = i < row->n_values ? row->values[i] : &none;
 
-		cells[i] = cell_text(o, i, v);
+		cells[i] = o->form == CSV && is_null(v) ? NULL : cell_text(o, i, v);
 		if (o->table && o->rows == 0)
 			table_align_right(o->table, i, is_number(v));
 	}

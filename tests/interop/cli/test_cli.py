@@ -611,6 +611,10 @@ class History(Case):
         got = list(csv.reader(io.StringIO(done.stdout, newline="")))
         self.assertEqual(got, [list("abcdefg"), ['plain', 'with, comma', 'a "quote"\nand more', '1.5', '', "x'0001'", '-3']])
         self.assertIn("more rows", done.stderr)
+        # NULL has no quotes and an empty text has; a number keeps all its digits.
+        self.daemon.answers["Query"] = [page([[None, "", 1 / 3, 0.1]], list("abcd"))]
+        self.assertEqual(self.ctl("sql", "select 2", "--csv").stdout.splitlines()[1], ',"",0.3333333333333333,0.1')
+        self.daemon.answers["Query"] = [page(rows, list("abcdefg"), truncated=True)]
         got = json.loads(self.ctl("sql", "select 2", "--json").stdout)
         self.assertEqual(got, [dict(zip("abcdefg", rows[0][:5] + ["x'0001'", -3]))])
         self.daemon.answers["Query"] = []
