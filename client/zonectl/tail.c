@@ -2,7 +2,8 @@
  * tail.c - follows the history: every op as it is committed, with its events.
  *
  * One line an op, its events indented below; --json: one object a line. A reader that
- * falls behind is told how far.
+ * falls behind is told how far. With --keep it outlives the daemon: ops have numbers, so it
+ * asks the next one for what comes after the last that it printed.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ static const struct flag tail_flags[] = {
     {"after", 0, "N", "begin after this op of the machine"},
     {"from-start", 0, NULL, "begin with the first op"},
     {"no-follow", 0, NULL, "end when caught up"},
+    {"keep", 0, NULL, "when the daemon goes away wait for it, and go on where it was; with -m"},
 };
 enum { NR_TAIL_FLAGS = sizeof tail_flags / sizeof *tail_flags };
 
@@ -200,6 +202,8 @@ static int build(struct ctl *ctl, const struct args *a, Zoned__V1__TailRequest *
 		request->from_start = true;
 	if (after && !number_parse(after, false, &request->after_op))
 		return usage_error("tail: --after %s is not an op's number", after);
+	if (args_has(a, "keep") && !ctl->machine)
+		return usage_error("tail: --keep counts the ops of one machine; give -m NAME");
 	if (after && !ctl->machine)
 		return usage_error("tail: --after counts the ops of one machine; give -m NAME");
 	request->ops = must(calloc(MAX_FILTERS, sizeof *request->ops));
@@ -214,12 +218,21 @@ static int build(struct ctl *ctl, const struct args *a, Zoned__V1__TailRequest *
 	return rc;
 }
 
-static void print_records(struct ctl *ctl, const Zoned__V1__TailResponse *response, bool events)
+/* Where a tail of one machine is. */
+struct position {
+	bool known;    /* ops up to `last` are not wanted (again): op 0, too */
+	uint64_t last; /* the last op that was printed */
+};
+
+static void print_records(struct ctl *ctl, const Zoned__V1__TailResponse *response, bool events,
+			  const struct position *at)
 {
 	size_t i;
 
 	for (i = 0; i < response->n_records; i++)
-		if (ctl->json)
+		if (at->known && response->records[i]->op <= at->last)
+			continue;
+		else if (ctl->json)
 			print_record_json(response->records[i], events);
 		else
 			print_record(response->records[i], events);
@@ -228,42 +241,100 @@ static void print_records(struct ctl *ctl, const Zoned__V1__TailResponse *respon
 		complain("tail: %llu ops behind", (unsigned long long)response->behind);
 }
 
-static int follow(struct ctl *ctl, const Zoned__V1__TailRequest *request, bool events)
+/* Once, until the stream ends: ZONED_END, or 0 when nobody reads what is printed. */
+static int follow_stream(struct ctl *ctl, const Zoned__V1__TailRequest *request, bool events,
+			 bool keep, struct position *at)
 {
 	uint32_t timeout = ctl->timeout_given ? ctl->timeout_ms : ZONED_NO_TIMEOUT;
 	struct zoned_stream *s;
 	ProtobufCMessage *message;
-	uint64_t last = request->after_op;
-	int rc = ctl_connect(ctl);
+	int rc;
 
-	if (rc != EXIT_DONE)
-		return rc;
 	rc = zoned_stream_open(ctl->z, "/zoned.v1.History/Tail",
 			       &zoned__v1__tail_response__descriptor, timeout, &s);
 	if (rc)
-		return ctl_failed(ctl, "tail", rc);
+		return rc;
 	rc = zoned_stream_send(s, &request->base);
 	if (!rc)
 		rc = zoned_stream_end(s);
 	while (!rc && !(rc = zoned_stream_receive(s, ZONED_NO_TIMEOUT, &message))) {
 		const Zoned__V1__TailResponse *response = (Zoned__V1__TailResponse *)message;
 
-		print_records(ctl, response, events);
-		if (response->n_records)
-			last = response->records[response->n_records - 1]->op;
+		print_records(ctl, response, events, at);
+		if (response->n_records) {
+			at->last = response->records[response->n_records - 1]->op;
+			at->known = keep;
+		}
 		message_free(message);
 		if (ferror(stdout))
 			break;
+	}
+	zoned_stream_close(s);
+	return rc;
+}
+
+/* To follow from now on, and still from there after a reconnect, now has to be a number. */
+static int find_now(struct ctl *ctl, Zoned__V1__TailRequest *request, struct position *at)
+{
+	Zoned__V1__GetRequest get = ZONED__V1__GET_REQUEST__INIT;
+	ProtobufCMessage *reply;
+	int rc;
+
+	if (request->after_op || request->from_start)
+		return EXIT_DONE;
+	get.machine = request->machine;
+	rc = ctl_call(ctl, "tail", "/zoned.v1.Machines/Get", &get.base,
+		      &zoned__v1__machine__descriptor, &reply);
+	if (rc != EXIT_DONE)
+		return rc;
+	request->after_op = ((Zoned__V1__Machine *)reply)->ops;
+	request->from_start = !request->after_op;
+	*at = (struct position){true, request->after_op};
+	message_free(reply);
+	return EXIT_DONE;
+}
+
+/* Until there is a daemon again. */
+static void wait_for_daemon(struct ctl *ctl)
+{
+	static const struct timespec pause = {.tv_nsec = 100000000};
+	char err[512];
+
+	zoned_close(ctl->z);
+	ctl->z = NULL;
+	do
+		nanosleep(&pause, NULL);
+	while (zoned_connect(&ctl->options, &ctl->z, err, sizeof err));
+}
+
+static int follow(struct ctl *ctl, Zoned__V1__TailRequest *request, bool events, bool keep)
+{
+	struct position at = {.last = request->after_op};
+	int rc = ctl_connect(ctl);
+
+	if (rc == EXIT_DONE && keep)
+		rc = find_now(ctl, request, &at);
+	if (rc != EXIT_DONE)
+		return rc;
+	for (;;) {
+		rc = follow_stream(ctl, request, events, keep, &at);
+		if (!keep ||
+		    (rc != ZONED_UNREACHABLE && rc != ZONED_LOST && rc != ZONED_UNAVAILABLE))
+			break;
+		wait_for_daemon(ctl);
+		if (at.last) {
+			request->after_op = at.last;
+			request->from_start = false;
+		}
 	}
 	if (rc == ZONED_END || rc == 0 || (rc == ZONED_DEADLINE_EXCEEDED && ctl->timeout_given)) {
 		rc = EXIT_DONE;
 	} else {
 		rc = ctl_failed(ctl, "tail", rc);
-		if (last && ctl->machine)
+		if (at.last && ctl->machine)
 			fprintf(stderr, "Go on with: zonectl tail -m %s --after %llu\n",
-				ctl->machine, (unsigned long long)last);
+				ctl->machine, (unsigned long long)at.last);
 	}
-	zoned_stream_close(s);
 	return rc;
 }
 
@@ -288,7 +359,8 @@ int tail_command(struct ctl *ctl, int argc, char **argv)
 	if (rc == EXIT_DONE)
 		rc = build(ctl, &a, (Zoned__V1__TailRequest *)request);
 	if (rc == EXIT_DONE)
-		rc = follow(ctl, (Zoned__V1__TailRequest *)request, !args_has(&a, "ops-only"));
+		rc = follow(ctl, (Zoned__V1__TailRequest *)request, !args_has(&a, "ops-only"),
+			    args_has(&a, "keep"));
 out:
 	message_free(request);
 	args_free(&a);

@@ -719,7 +719,7 @@ class Machines(Case):
         self.assertIn("2147483648 (2G)", out)
         out = self.ctl("machine", "list").stdout.splitlines()
         self.assertEqual(len(out), 4)
-        self.assertEqual(out[2].split()[:9], ["m0", "9", "RUNNING", "LINUX_6_1", "2G", "1", "12", "0", "5M"])
+        self.assertEqual(out[2].split()[:10], ["m0", "9", "RUNNING", "LINUX_6_1", "2G", "1", "12", "0", "0", "5M"])
         self.assertEqual(json.loads(self.ctl("machine", "list", "--json").stdout)[1]["config"]["preset"], "LINUX_6_1")
         self.assertEqual(self.ctl("machine", "digest", "-m", "m0").stdout, "ab" * 16 + " 12\n")
         self.ctl("machine", "destroy", "m0")
