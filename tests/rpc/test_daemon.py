@@ -523,6 +523,8 @@ class Wrong(DaemonTest):
             config(e820=[{"start": 1 << 41, "size": 4096, **usable}]),
             config(e820=[{"start": i << 20, "size": 4096, **usable} for i in range(129)]),
             config(ram=64 * MIB, reserved=[{"start": 0, "size": 0}]),
+            config(e820=[{"start": 0, "size": 64 * MIB, **usable},
+                         {"start": 32 * MIB, "size": 64 * MIB, **usable}]),
         ]
         for w in wrong:
             with self.subTest(config=str(w)):
