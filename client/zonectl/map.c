@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "map_svg.h"
 #include "zonectl.h"
 
 enum { FRAME_BYTES = 4096, NR_ORDERS = 11, MAX_STATES = 32, DRAWN_ROWS = 16, MAX_OWNERS = 10 };
@@ -21,6 +22,9 @@ enum { FRAME_BYTES = 4096, NR_ORDERS = 11, MAX_STATES = 32, DRAWN_ROWS = 16, MAX
 static const struct flag map_flags[] = {
     {"ascii", 0, NULL, "letters, no colours, no line drawing"},
     {"rows", 0, "N", "rows of cells for the whole of memory; default 16"},
+    {"svg", 0, "FILE", "physical memory as a drawing; - is standard output"},
+    {"layout", 0, "LAYOUT", "of the drawing: rows, hilbert; default rows"},
+    {"color", 0, "BY", "of the drawing: state, zone, order, migratetype, owner; default state"},
     AT_FLAG,
 };
 enum { NR_MAP_FLAGS = sizeof map_flags / sizeof *map_flags };
@@ -499,6 +503,105 @@ static void draw_layout(const struct picture *p)
 	}
 }
 
+/* ---- the drawing ---- */
+
+static const char *const colourings[] = {"state", "zone", "order", "migratetype", "owner"};
+enum { BY_STATE, BY_ZONE, BY_ORDER, BY_MIGRATETYPE, BY_OWNER, NR_COLOURINGS };
+
+struct colouring {
+	unsigned by;
+	struct owner *owners; /* greatest first */
+	size_t nr_owners;
+	char names[SVG_CATEGORIES][80];
+};
+
+static int category_of(void *arg, const Zoned__V1__FrameRunRow *run)
+{
+	const struct colouring *c = arg;
+	unsigned value, i;
+
+	if ((unsigned)run->state == FRAME_HOLE)
+		return -1;
+	switch (c->by) {
+	case BY_STATE: value = (unsigned)run->state; break;
+	case BY_ZONE: value = (unsigned)run->zone + 1; break;
+	case BY_ORDER: value = run->order; break;
+	case BY_MIGRATETYPE: value = (unsigned)run->migratetype + 1; break;
+	default:
+		if (!run->owner)
+			return 0;
+		for (i = 0; i < c->nr_owners && c->owners[i].number != run->owner; i++)
+			;
+		value = i + 1;
+	}
+	return value < SVG_CATEGORIES ? (int)value : SVG_CATEGORIES - 1;
+}
+
+static void name_category(struct picture *p, struct colouring *c, unsigned i)
+{
+	char *to = c->names[i];
+	size_t size = sizeof c->names[i];
+	const char *name = NULL;
+
+	if (c->by == BY_STATE)
+		name = look_of(i)->name;
+	else if (c->by == BY_ZONE)
+		name = i ? zone_name(i - 1) : "?";
+	else if (c->by == BY_MIGRATETYPE)
+		name = i ? enum_name(contract_enum_by_name("Migratetype"), i - 1) : "?";
+	if (c->by == BY_ORDER)
+		snprintf(to, size, "order %u", i);
+	else if (c->by != BY_OWNER)
+		snprintf(to, size, "%s", name ? name : "?");
+	else if (i == 0)
+		snprintf(to, size, "nobody's");
+	else if (i == SVG_CATEGORIES - 1)
+		snprintf(to, size, "others");
+	else if (i <= c->nr_owners)
+		owner_label(p, c->owners[i - 1].number, to, size);
+}
+
+static int write_svg(struct picture *p, const char *path, bool hilbert, unsigned by)
+{
+	struct colouring c = {.by = by};
+	struct svg_map m = {.title = p->ctl->machine,
+			    .hilbert = hilbert,
+			    .sequential = by == BY_ORDER,
+			    .runs = p->runs,
+			    .nr_runs = p->nr_runs,
+			    .category = category_of,
+			    .arg = &c};
+	char subtitle[96];
+	FILE *to = strcmp(path, "-") == 0 ? stdout : fopen(path, "w");
+	size_t i;
+	bool bad;
+
+	if (!to) {
+		complain("map: cannot write %s: %m", path);
+		return EXIT_FILE;
+	}
+	for (i = 0; i < p->nr_runs; i++)
+		if (p->runs[i].owner)
+			add_owner(&c.owners, &c.nr_owners, p->runs[i].owner, p->runs[i].count);
+	if (c.nr_owners)
+		qsort(c.owners, c.nr_owners, sizeof *c.owners, by_pages);
+	for (i = 0; i < SVG_CATEGORIES; i++) {
+		name_category(p, &c, (unsigned)i);
+		m.names[i] = c.names[i];
+	}
+	snprintf(subtitle, sizeof subtitle, "physical memory by %s after op %llu", colourings[by],
+		 (unsigned long long)p->zones->op);
+	m.subtitle = subtitle;
+	svg_map_write(&m, to);
+	bad = fflush(to) || ferror(to);
+	if (to != stdout)
+		bad = fclose(to) || bad;
+	free(c.owners);
+	if (bad)
+		complain("map: cannot write %s: %m", path);
+	return bad ? EXIT_FILE : EXIT_DONE;
+}
+
 /* ---- the command ---- */
 
 static void draw(struct picture *p)
@@ -532,6 +635,8 @@ static bool terminal_is_utf8(void)
 int map_command(struct ctl *ctl, int argc, char **argv)
 {
 	struct picture p = {.ctl = ctl, .rows = DRAWN_ROWS};
+	const char *svg, *layout, *colouring;
+	unsigned by = 0;
 	struct args a;
 	int rc = args_parse(ctl, "map", argc, argv, map_flags, NR_MAP_FLAGS, &a);
 
@@ -548,23 +653,43 @@ int map_command(struct ctl *ctl, int argc, char **argv)
 		rc = args_limit_words(&a, "map", 0);
 	if (rc == EXIT_DONE)
 		rc = args_read_at(ctl, &a, "map");
+	svg = args_text(&a, "svg");
+	layout = args_text(&a, "layout");
+	colouring = args_text(&a, "color");
 	args_free(&a);
+	while (colouring && by < NR_COLOURINGS && strcmp(colouring, colourings[by]))
+		by++;
+	if (rc == EXIT_DONE && layout && strcmp(layout, "rows") && strcmp(layout, "hilbert"))
+		rc = usage_error("map: --layout %s is neither rows nor hilbert", layout);
+	if (rc == EXIT_DONE && by == NR_COLOURINGS)
+		rc = usage_error(
+		    "map: --color %s is none of state, zone, order, migratetype, owner", colouring);
+	if (rc == EXIT_DONE && (layout || colouring) && !svg && !ctl->help)
+		rc = usage_error("map: --layout and --color are for --svg FILE");
 	if (ctl->help) {
 		printf(
 		    "zonectl map - draw a machine's memory and address space\n\n"
 		    "usage: zonectl map -m MACHINE [flags]\n\n"
 		    "Width: the terminal's, or $COLUMNS. Colours: on a terminal, unless $NO_COLOR\n"
 		    "is set; without them every state is a letter, a capital where a cell is at\n"
-		    "least half used.\n\n");
+		    "least half used. --svg draws physical memory into a file instead, for a page "
+		    "or a\n"
+		    "mail; rsvg-convert makes a PNG of it.\n\n");
 		print_flags("flags:", map_flags, NR_MAP_FLAGS);
 		print_flags("\nfor every command:", global_flags, nr_global_flags);
 		return EXIT_DONE;
 	}
 	if (rc == EXIT_DONE)
 		rc = ctl_need_machine(ctl, "map");
+	if (svg) {
+		p.columns = SVG_SIDE;
+		p.rows = SVG_SIDE;
+	}
 	if (rc == EXIT_DONE)
 		rc = load(&p);
-	if (rc == EXIT_DONE)
+	if (rc == EXIT_DONE && svg)
+		rc = write_svg(&p, svg, layout && strcmp(layout, "hilbert") == 0, by);
+	else if (rc == EXIT_DONE)
 		draw(&p);
 	picture_free(&p);
 	return rc;

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from xml.etree import ElementTree
 
 ZONECTL, ZONED = sys.argv[1:3]
 LABEL = "<script>window.hurt = 1</script>"
@@ -143,6 +144,25 @@ class Report(unittest.TestCase):
         self.assertGreater(few["bucket"], self.report["ops"] // 11)
         free = next(s for s in few["sections"] if s["id"] == "free")
         self.assertLessEqual(len(free["rows"]), 3 * 12 + 6)
+
+    def test_the_map_is_drawn(self):
+        runs = json.loads(self.ctl("frame-map", "-m", "m0", "--json"))["runs"]
+        there = sum(r["count"] for r in runs if r["state"] != "FRAME_HOLE") / 256
+        for layout in ("rows", "hilbert"):
+            for colour in ("state", "zone", "order", "migratetype", "owner"):
+                svg = self.ctl("map", "-m", "m0", "--svg", "-", "--layout", layout, "--color", colour)
+                root = ElementTree.fromstring(svg)
+                texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+                legend = [float(t.rsplit(": ", 1)[1].split()[0]) for t in texts if ": " in t and t.endswith(" MiB")]
+                self.assertAlmostEqual(sum(legend), there, delta=0.01, msg=(layout, colour))
+                cells = re.findall(r"M(\d+) (\d+)h1v1h-1z", svg)
+                self.assertEqual(len(cells), len(set(cells)))
+                self.assertGreater(len(cells), 4000)
+                if colour == "owner":
+                    self.assertTrue(any(LABEL in t for t in texts))
+        self.ctl("map", "-m", "m0", "--svg", "-", "--color", "taste", codes=(2,))
+        self.ctl("map", "-m", "m0", "--layout", "rows", codes=(2,))
+        self.ctl("map", "-m", "m0", "--svg", f"{self.dir}/no/such/dir.svg", codes=(6,))
 
     def test_bad_input(self):
         self.ctl("report", "-m", "m0", codes=(2,))
