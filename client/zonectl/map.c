@@ -613,6 +613,25 @@ static void draw(struct picture *p)
 	draw_layout(p);
 }
 
+/* What the picture is made from. */
+static void draw_json(const struct picture *p)
+{
+	json_t *runs = json_array();
+	json_t *map = json_pack("{ss sI sb}", "machine", p->ctl->machine, "op",
+				(json_int_t)p->zones->op, "about", p->about);
+	size_t i;
+
+	for (i = 0; i < p->nr_runs; i++)
+		json_array_append_new(runs, message_to_json(&p->runs[i].base, NULL));
+	json_object_set_new(map, "runs", runs);
+	if (p->zones->zoneinfo)
+		json_object_update_new(map, message_to_json(&p->zones->zoneinfo->base, NULL));
+	if (p->layout->layout)
+		json_object_update_new(map, message_to_json(&p->layout->layout->base, NULL));
+	json_print(map, stdout);
+	json_decref(map);
+}
+
 static void picture_free(struct picture *p)
 {
 	Zoned__V1__InspectResponse *responses[] = {p->zones, p->buddy, p->layout, p->areas,
@@ -689,6 +708,8 @@ int map_command(struct ctl *ctl, int argc, char **argv)
 		rc = load(&p);
 	if (rc == EXIT_DONE && svg)
 		rc = write_svg(&p, svg, layout && strcmp(layout, "hilbert") == 0, by);
+	else if (rc == EXIT_DONE && ctl->json)
+		draw_json(&p);
 	else if (rc == EXIT_DONE)
 		draw(&p);
 	picture_free(&p);

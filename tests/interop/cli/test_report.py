@@ -147,6 +147,9 @@ class Report(unittest.TestCase):
 
     def test_the_map_is_drawn(self):
         runs = json.loads(self.ctl("frame-map", "-m", "m0", "--json"))["runs"]
+        whole = json.loads(self.ctl("map", "-m", "m0", "--json"))
+        self.assertEqual((whole["about"], whole["runs"]), (False, runs))
+        self.assertIn("LAYOUT_PKMAP", [p["part"] for p in whole["parts"]])
         there = sum(r["count"] for r in runs if r["state"] != "FRAME_HOLE") / 256
         for layout in ("rows", "hilbert"):
             for colour in ("state", "zone", "order", "migratetype", "owner"):
