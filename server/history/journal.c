@@ -16,6 +16,8 @@
  *  4. Where a row's key is one more than the largest in its table, SQLite itself makes
  *     it: looking for a place that is known to be the end is a third of an insertion.
  *     Every commit compares the last key made with the one meant.
+ *     This is so for events always, for ops in the newest machine alone: an older one's
+ *     lie before the newer one's, and each of them is looked for.
  *
  * Not modelled: a turn that is larger than memory. The machine bounds what one op
  * may do, and the turn what it executes; if memory ends all the same, (2) holds.
