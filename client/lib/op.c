@@ -118,7 +118,7 @@ static int ask_status(struct zoned *z, const struct op_name *name, uint32_t code
 
 	if (!rc)
 		rc = status_finish(call, code, &status);
-	if (rc)
+	if (rc || !status)
 		return rc;
 	*ret_taken = status->taken;
 	if (status->taken && !status->parked)

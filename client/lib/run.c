@@ -166,7 +166,7 @@ int zoned_run_open(struct zoned *z, const Zoned__V1__OpContext *context, zoned_r
 	bump_init(&run->results);
 	run->context = copy_context(context);
 	rc = run->context ? open_stream(run) : out_of_memory(z);
-	if (rc) {
+	if (rc || !run->context) {
 		zoned_run_close(run);
 		return rc;
 	}

@@ -676,9 +676,10 @@ int map_command(struct ctl *ctl, int argc, char **argv)
 	layout = args_text(&a, "layout");
 	colouring = args_text(&a, "color");
 	args_free(&a);
-	while (colouring && by < NR_COLOURINGS && strcmp(colouring, colourings[by]))
+	while (colouring && by < NR_COLOURINGS && strcmp(colouring, colourings[by]) != 0)
 		by++;
-	if (rc == EXIT_DONE && layout && strcmp(layout, "rows") && strcmp(layout, "hilbert"))
+	if (rc == EXIT_DONE && layout && strcmp(layout, "rows") != 0 &&
+	    strcmp(layout, "hilbert") != 0)
 		rc = usage_error("map: --layout %s is neither rows nor hilbert", layout);
 	if (rc == EXIT_DONE && by == NR_COLOURINGS)
 		rc = usage_error(

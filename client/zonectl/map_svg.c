@@ -122,7 +122,8 @@ static void draw_axis(const struct svg_map *m, const struct cells *c, FILE *to)
 
 	for (row = 0; row <= SIDE && !m->hilbert; row += SIDE / 8)
 		fprintf(to, "<text x=\"%d\" y=\"%u\" text-anchor=\"end\">%.6g</text>\n", LEFT - 8,
-			TOP + row * PIXELS + 4, (double)(row * SIDE * c->frames) / FRAMES_PER_MIB);
+			TOP + row * PIXELS + 4,
+			(double)((uint64_t)row * SIDE * c->frames) / FRAMES_PER_MIB);
 	fprintf(to, "<text x=\"%d\" y=\"%d\">%s; a cell is %g MiB</text>\n", LEFT,
 		TOP + SIDE * PIXELS + 20,
 		m->hilbert ? "along a Hilbert curve from the upper left"

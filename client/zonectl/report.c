@@ -65,7 +65,7 @@ static const char *placeholder(const struct report *r, const char *at, char *num
 			snprintf(number, size, "%llu", (unsigned long long)numbers[i].value);
 			return number;
 		}
-	if (strncmp(at, ":kept", strlen(":kept")) || !r->kept)
+	if (strncmp(at, ":kept", strlen(":kept")) != 0 || !r->kept)
 		return NULL;
 	*ret_length = strlen(":kept");
 	return r->kept;
@@ -170,7 +170,8 @@ static int find_machine(struct report *r)
 			*at++ = '\'';
 		*at++ = *c;
 	}
-	strcpy(at, "'");
+	at[0] = '\'';
+	at[1] = '\0';
 	rc = sql_rows(r->ctl, "report", sql, 1, &answer);
 	free(sql);
 	if (rc != EXIT_DONE)
@@ -391,11 +392,12 @@ static void write_data(const json_t *page, FILE *to)
 /* Written beside and moved into place: a page is whole or not there. */
 static int write_page(const struct report *r, const char *path)
 {
-	char *beside = must(malloc(strlen(path) + sizeof ".part"));
+	size_t size = strlen(path) + sizeof ".part";
+	char *beside = must(malloc(size));
 	bool out = strcmp(path, "-") == 0, bad;
 	FILE *to;
 
-	strcpy(stpcpy(beside, path), ".part");
+	snprintf(beside, size, "%s.part", path);
 	to = out ? stdout : fopen(beside, "w");
 	if (to) {
 		fputs(report_before, to);

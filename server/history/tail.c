@@ -381,7 +381,7 @@ static bool set_cursors(struct history_tail *t)
 	uint64_t machine = t->options.machine;
 	size_t nr = machine >= h->nr_ends ? machine + 1 : h->nr_ends;
 
-	if (!grow_cursors(t, nr))
+	if (!nr || !grow_cursors(t, nr) || !t->cursors)
 		return false;
 	if (machine && t->options.after_op)
 		t->cursors[machine] = t->options.after_op + 1;

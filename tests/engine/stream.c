@@ -174,7 +174,7 @@ static u64 random_flags(struct random *r, const struct contract_field *f)
 			    f->enums[i]->values[random_below(r, f->enums[i]->nr_values)].number;
 	}
 	/* PROT and MAP flags are single bits: more than one is usual. */
-	if (!f->enums[1])
+	if (f->enums[0] && !f->enums[1])
 		value |= f->enums[0]->values[random_below(r, f->enums[0]->nr_values)].number;
 	return value < f->min ? f->min : value > f->max ? f->max : value;
 }
