@@ -10,10 +10,12 @@
 #include <errno.h>
 #include <histedit.h>
 #include <locale.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "lua_script.h"
 
@@ -57,6 +59,48 @@ static void catch_interrupts(struct script *s)
 	running = s;
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGINT, &action, NULL);
+}
+
+/* At the prompt SIGINT is held back but while a key is waited for, so that one which
+ * falls between a line's end and the next prompt is not lost. */
+static void hold_interrupts(bool held)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigprocmask(held ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
+static int read_key(EditLine *el, wchar_t *c)
+{
+	struct pollfd in = {STDIN_FILENO, POLLIN, 0};
+	mbstate_t state = {0};
+	sigset_t open;
+
+	(void)el;
+	sigprocmask(SIG_BLOCK, NULL, &open);
+	sigdelset(&open, SIGINT);
+	for (;;) {
+		ssize_t n;
+		char byte;
+
+		if (running->interrupted)
+			return -1;
+		if (ppoll(&in, 1, NULL, &open) < 0) {
+			if (errno == EINTR)
+				continue;
+			return -1;
+		}
+		n = read(STDIN_FILENO, &byte, 1);
+		if (n <= 0)
+			return (int)n;
+		switch (mbrtowc(c, &byte, 1, &state)) {
+		case (size_t)-2: continue; /* there is more of it */
+		case (size_t)-1: memset(&state, 0, sizeof state); continue;
+		default: return 1;
+		}
+	}
 }
 
 static void forget_interrupt(struct script *s)
@@ -426,6 +470,7 @@ static bool terminal_open(struct shell *sh)
 	el_set(sh->el, EL_PROMPT, prompt);
 	el_set(sh->el, EL_EDITOR, "emacs");
 	el_set(sh->el, EL_SIGNAL, 1);
+	el_set(sh->el, EL_GETCFN, read_key);
 	el_set(sh->el, EL_ADDFN, "zoned-complete", "complete a name", complete);
 	el_set(sh->el, EL_BIND, "^I", "zoned-complete", NULL);
 	el_set(sh->el, EL_ADDFN, "zoned-cancel", "throw the chunk away", cancel);
@@ -445,7 +490,9 @@ static void talk(struct shell *sh)
 
 	for (;;) {
 		errno = 0;
+		hold_interrupts(true);
 		line = el_gets(sh->el, &length);
+		hold_interrupts(false);
 		if (!line && !sh->script->interrupted && !sh->cancelled)
 			break;
 		forget_interrupt(sh->script);

@@ -180,8 +180,8 @@ int recorded_machines(struct recorded *r, bool (*fn)(void *arg, const struct rec
 	struct recorded_machine *m = malloc(sizeof(*m));
 	sqlite3_stmt *st = NULL;
 	bool more = true;
-	int rc = m ? sqlite3_prepare_v2(r->db, MACHINE_SQL " ORDER BY id", -1, &st, NULL)
-		   : SQLITE_NOMEM;
+	int rc =
+	    m ? sqlite3_prepare_v2(r->db, MACHINE_SQL " ORDER BY id", -1, &st, NULL) : SQLITE_NOMEM;
 
 	while (rc == SQLITE_OK && more && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		rc = read_machine(r, st, m);

@@ -194,7 +194,7 @@ static int check_events(struct verify *v)
 /* Of a row `x` with an op's key: the op is kept by its machine. */
 #define KEPT                                                                                     \
 	" (x.key & 0xffffffffff) >= (SELECT " FIRST_OP " FROM machines m WHERE m.id = x.key >> " \
-						       "40)"
+	"40)"
 
 static const struct pairing {
 	const char *sql; /* the first key that breaks it */
