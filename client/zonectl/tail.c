@@ -20,7 +20,7 @@ static const struct flag tail_flags[] = {
     {"after", 0, "N", "begin after this op of the machine"},
     {"from-start", 0, NULL, "begin with the first op"},
     {"no-follow", 0, NULL, "end when caught up"},
-    {"keep", 0, NULL, "when the daemon goes away wait for it, and go on where it was; with -m"},
+    {"keep", 0, NULL, "when the daemon is not there wait for it, and go on where it was; with -m"},
 };
 enum { NR_TAIL_FLAGS = sizeof tail_flags / sizeof *tail_flags };
 
@@ -312,6 +312,10 @@ static int follow(struct ctl *ctl, Zoned__V1__TailRequest *request, bool events,
 	struct position at = {.last = request->after_op};
 	int rc = ctl_connect(ctl);
 
+	if (rc == EXIT_UNREACHABLE && keep) {
+		wait_for_daemon(ctl);
+		rc = EXIT_DONE;
+	}
 	if (rc == EXIT_DONE && keep)
 		rc = find_now(ctl, request, &at);
 	if (rc != EXIT_DONE)

@@ -39,6 +39,7 @@ class TailKeep(unittest.TestCase):
     def test_restarts(self):
         with tempfile.TemporaryDirectory() as folder:
             self.daemon = Daemon(PROGRAM, CONTRACT, folder).start()
+            self.addCleanup(self.daemon.kill)
             client = self.daemon.client()
             client.create("m0", ram=64 * MIB)
             client.close()
