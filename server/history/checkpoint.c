@@ -53,20 +53,6 @@ static int load_saved(struct history *h)
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-static int load_number(struct history *h, const char *sql, uint64_t *ret)
-{
-	sqlite3_stmt *st;
-	int rc = sqlite3_prepare_v2(h->reader, sql, -1, &st, NULL);
-
-	if (rc != SQLITE_OK)
-		return rc;
-	rc = sqlite3_step(st);
-	if (rc == SQLITE_ROW)
-		*ret = (uint64_t)sqlite3_column_int64(st, 0);
-	sqlite3_finalize(st);
-	return rc == SQLITE_ROW ? SQLITE_OK : rc;
-}
-
 static void add_rubbish(struct history *h, uint64_t first, uint64_t end)
 {
 	struct piece_range *range;
@@ -114,12 +100,13 @@ int checkpoint_load(struct history *h, char *err, size_t err_size)
 
 	h->nr_rubbish = 0;
 	if (rc == SQLITE_OK)
-		rc = load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM checkpoint_pieces",
-				 &h->next_piece);
+		rc = history_load_number(
+		    h, "SELECT coalesce(max(id), 0) + 1 FROM checkpoint_pieces", &h->next_piece);
 	if (rc == SQLITE_OK)
-		rc = load_number(h, "SELECT count(*) FROM checkpoint_pieces", &pieces);
+		rc = history_load_number(h, "SELECT count(*) FROM checkpoint_pieces", &pieces);
 	if (rc == SQLITE_OK)
-		rc = load_number(h, "SELECT coalesce(sum(nr_pieces), 0) FROM checkpoints", &owned);
+		rc = history_load_number(h, "SELECT coalesce(sum(nr_pieces), 0) FROM checkpoints",
+					 &owned);
 	if (rc == SQLITE_OK && pieces != owned)
 		rc = load_rubbish(h);
 	if (rc != SQLITE_OK)
@@ -401,7 +388,7 @@ uint64_t history_used_bytes(struct history *h)
 {
 	uint64_t pages = 0, free_pages = 0;
 
-	load_number(h, "PRAGMA page_count", &pages);
-	load_number(h, "PRAGMA freelist_count", &free_pages);
+	history_load_number(h, "PRAGMA page_count", &pages);
+	history_load_number(h, "PRAGMA freelist_count", &free_pages);
 	return (pages - free_pages) * HISTORY_PAGE_SIZE;
 }

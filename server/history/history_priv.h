@@ -281,6 +281,9 @@ void checkpoint_rolled_back(struct history *h);
 
 /* ---- replay.c ---- */
 
+/* The one number that a statement gives, read by the loop's reader. An SQLite code; other
+ * than SQLITE_OK it leaves *ret alone. */
+int history_load_number(struct history *h, const char *sql, uint64_t *ret);
 /* Loads next_machine, next_client, next_event, last_key and ends. */
 int replay_load(struct history *h, char *err, size_t err_size);
 /* The columns of ops in the order of enum op_column, and one such row read. */

@@ -41,7 +41,7 @@ static int prepare(struct history *h, const char *sql, sqlite3_stmt **ret)
 	return sqlite3_prepare_v2(h->reader, sql, -1, ret, NULL);
 }
 
-static int load_number(struct history *h, const char *sql, uint64_t *ret)
+int history_load_number(struct history *h, const char *sql, uint64_t *ret)
 {
 	sqlite3_stmt *st;
 	int rc = prepare(h, sql, &st);
@@ -86,16 +86,17 @@ static int load_ends(struct history *h)
 int replay_load(struct history *h, char *err, size_t err_size)
 {
 	uint64_t last_key = 0;
-	int rc = load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM machines", &h->next_machine);
+	int rc = history_load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM machines",
+				     &h->next_machine);
 
 	if (rc == SQLITE_OK)
-		rc =
-		    load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM clients", &h->next_client);
+		rc = history_load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM clients",
+					 &h->next_client);
 	if (rc == SQLITE_OK)
-		rc = load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM events",
-				 &h->journal.next_event);
+		rc = history_load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM events",
+					 &h->journal.next_event);
 	if (rc == SQLITE_OK)
-		rc = load_number(h, "SELECT coalesce(max(key), 0) FROM op_rows", &last_key);
+		rc = history_load_number(h, "SELECT coalesce(max(key), 0) FROM op_rows", &last_key);
 	h->journal.last_key = (int64_t)last_key;
 	if (rc == SQLITE_OK)
 		rc = load_ends(h);

@@ -16,6 +16,7 @@
 
 #include "checkpoint.h"
 #include "effort.h"
+#include "place_checked.h"
 #include "rebuild.h"
 #include "recorded.h"
 
@@ -88,17 +89,11 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void commit(struct world *w)
-{
-	if (history_commit(w->place.h, w->place.err, sizeof(w->place.err)))
-		fail_msg("%s", w->place.err);
-}
-
 static void live(struct world *w, unsigned steps)
 {
 	for (unsigned i = 0; i < steps; i++)
 		recorded_step(&w->life);
-	commit(w);
+	place_commit(&w->place);
 }
 
 /* As another program would spoil it. */
@@ -112,23 +107,6 @@ static void change(struct world *w, const char *sql)
 	if (sqlite3_exec(db, sql, NULL, NULL, &err) != SQLITE_OK)
 		fail_msg("%s: %s", sql, err);
 	sqlite3_close(db);
-}
-
-static int64_t ask(struct world *w, const char *sql)
-{
-	sqlite3_stmt *st;
-	sqlite3 *db;
-	int64_t answer;
-
-	assert_int_equal(sqlite3_open_v2(w->place.path, &db, SQLITE_OPEN_READONLY, NULL),
-			 SQLITE_OK);
-	if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) != SQLITE_OK)
-		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
-	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-	answer = sqlite3_column_int64(st, 0);
-	sqlite3_finalize(st);
-	sqlite3_close(db);
-	return answer;
 }
 
 /* ---- making again ---- */
@@ -199,7 +177,7 @@ static void keep(struct world *w)
 	while (!done) {
 		uv_run(&w->place.loop, UV_RUN_ONCE);
 		checkpoints_write(w->checkpoints, w->now_ns);
-		commit(w);
+		place_commit(&w->place);
 		checkpoints_committed(w->checkpoints, true);
 	}
 }
@@ -214,7 +192,7 @@ static void a_machine_comes_back_from_it(void **state)
 	live(w, effort(500));
 	kept = recorded_ops(&w->life);
 	keep(w);
-	assert_int_equal(ask(w, "SELECT count(*) FROM checkpoints"), 1);
+	assert_int_equal(place_ask(&w->place, "SELECT count(*) FROM checkpoints"), 1);
 	live(w, 50);
 	last = recorded_ops(&w->life);
 	assert_made(w, last);
@@ -292,13 +270,13 @@ static void one_that_leads_elsewhere_is_not_followed(void **state)
 	while (recorded_ops(other) < kept)
 		recorded_do(other,
 			    (struct engine_op){.code = OP_ALLOC_PAGES, .args = {GFP_HIGHUSER, 0}});
-	commit(w);
+	place_commit(&w->place);
 	memcpy(&w->life, other, sizeof(*other));
 	sim_set_hooks(w->life.sim,
 		      &(struct sim_hooks){.complete = recorded_complete, .user = &w->life});
 	keep(w);
 	memcpy(&w->life, &own, sizeof(own));
-	assert_int_equal(ask(w, "SELECT count(*) FROM checkpoints"), 1);
+	assert_int_equal(place_ask(&w->place, "SELECT count(*) FROM checkpoints"), 1);
 	change(w, "UPDATE checkpoints SET key = (1 << 40) + (key & 0xffffffffff)");
 	assert_int_equal(first, 1);
 	live(w, 100);
@@ -320,10 +298,10 @@ static void of_many_few_are_kept(void **state)
 		live(w, 10);
 		keep(w);
 	}
-	assert_in_range(ask(w, "SELECT count(*) FROM checkpoints"), 2, 14);
+	assert_in_range(place_ask(&w->place, "SELECT count(*) FROM checkpoints"), 2, 14);
 	/* What is dropped takes its pieces along. */
-	assert_int_equal(ask(w, "SELECT count(*) FROM checkpoint_pieces"),
-			 ask(w, "SELECT sum(nr_pieces) FROM checkpoints"));
+	assert_int_equal(place_ask(&w->place, "SELECT count(*) FROM checkpoint_pieces"),
+			 place_ask(&w->place, "SELECT sum(nr_pieces) FROM checkpoints"));
 	for (unsigned i = 0; i < 10; i++)
 		assert_made(w, recorded_pick(&w->life, (uint32_t)recorded_ops(&w->life)));
 }
@@ -337,14 +315,14 @@ static void a_commit_that_fails_leaves_no_half(void **state)
 	live(w, 200);
 	catch_up(w);
 	history_add_piece(w->place.h, (const uint8_t *)"piece", 5);
-	commit(w);
+	place_commit(&w->place);
 	history_add_piece(w->place.h, (const uint8_t *)"piece", 5);
 	history_append(w->place.h, &wrong);
 	assert_int_not_equal(history_commit(w->place.h, err, sizeof(err)), HISTORY_OK);
 	keep(w);
-	assert_int_equal(ask(w, "SELECT count(*) FROM checkpoints"), 1);
-	assert_int_equal(ask(w, "SELECT count(*) FROM checkpoint_pieces"),
-			 ask(w, "SELECT sum(nr_pieces) FROM checkpoints"));
+	assert_int_equal(place_ask(&w->place, "SELECT count(*) FROM checkpoints"), 1);
+	assert_int_equal(place_ask(&w->place, "SELECT count(*) FROM checkpoint_pieces"),
+			 place_ask(&w->place, "SELECT sum(nr_pieces) FROM checkpoints"));
 	assert_made(w, recorded_ops(&w->life));
 }
 
@@ -356,23 +334,23 @@ static void what_a_death_left_is_swept(void **state)
 	live(w, 100);
 	keep(w);
 	history_add_piece(w->place.h, (const uint8_t *)"piece", 5);
-	commit(w);
+	place_commit(&w->place);
 	w->machine = NULL;
 	close_rooms(w);
 	open_rooms(w);
 	w->life.place = &w->place;
 	live(w, 10);
 	keep(w);
-	assert_int_equal(ask(w, "SELECT count(*) FROM checkpoint_pieces"),
-			 ask(w, "SELECT sum(nr_pieces) FROM checkpoints"));
+	assert_int_equal(place_ask(&w->place, "SELECT count(*) FROM checkpoint_pieces"),
+			 place_ask(&w->place, "SELECT sum(nr_pieces) FROM checkpoints"));
 	assert_made(w, recorded_ops(&w->life));
 }
 
 static void sweep(struct world *w)
 {
 	while (history_sweep(w->place.h))
-		commit(w);
-	commit(w);
+		place_commit(&w->place);
+	place_commit(&w->place);
 }
 
 static void what_is_pruned_is_gone_and_the_machine_is_not(void **state)
@@ -391,19 +369,21 @@ static void what_is_pruned_is_gone_and_the_machine_is_not(void **state)
 	w->now_ns = 3000;
 	keep(w);
 	live(w, 10);
-	events = (uint64_t)ask(w, "SELECT count(*) FROM events");
+	events = (uint64_t)place_ask(&w->place, "SELECT count(*) FROM events");
 	assert_int_equal(history_prune(w->place.h, w->life.id, 1999), 0);
 	assert_int_equal(history_prune(w->place.h, w->life.id, 2999), first);
 	sweep(w);
 	assert_int_equal(history_prune(w->place.h, w->life.id, 2999), 0);
-	commit(w);
-	assert_int_equal(ask(w, "SELECT min(key & 0xffffffffff) FROM op_rows"), first);
-	assert_int_equal(ask(w, "SELECT first_op FROM machine_config"), first);
-	assert_int_equal(ask(w, "SELECT count(*) FROM payloads WHERE key NOT IN (SELECT key FROM"
-				" op_rows)"),
+	place_commit(&w->place);
+	assert_int_equal(place_ask(&w->place, "SELECT min(key & 0xffffffffff) FROM op_rows"),
+			 first);
+	assert_int_equal(place_ask(&w->place, "SELECT first_op FROM machine_config"), first);
+	assert_int_equal(place_ask(&w->place,
+				   "SELECT count(*) FROM payloads WHERE key NOT IN (SELECT key FROM"
+				   " op_rows)"),
 			 0);
-	assert_true((uint64_t)ask(w, "SELECT count(*) FROM events") <= events);
-	assert_int_equal(ask(w, "SELECT count(*) FROM checkpoints"), 2);
+	assert_true((uint64_t)place_ask(&w->place, "SELECT count(*) FROM events") <= events);
+	assert_int_equal(place_ask(&w->place, "SELECT count(*) FROM checkpoints"), 2);
 	for (unsigned i = 0; i < 10; i++)
 		assert_made(w, first - 1 + recorded_pick(&w->life, 100));
 	assert_made(w, recorded_ops(&w->life));
@@ -418,7 +398,7 @@ static void what_is_pruned_is_gone_and_the_machine_is_not(void **state)
 static void a_file_of_version_1_is_brought_up(void **state)
 {
 	struct world *w = *state;
-	int64_t version = ask(w, "PRAGMA user_version");
+	int64_t version = place_ask(&w->place, "PRAGMA user_version");
 
 	live(w, 200);
 	w->machine = NULL;
@@ -431,11 +411,11 @@ static void a_file_of_version_1_is_brought_up(void **state)
 		  "DROP TABLE losses; DROP TABLE checkpoints; DROP TABLE checkpoint_pieces; PRAGMA "
 		  "user_version = 1;");
 	open_rooms(w);
-	assert_int_equal(ask(w, "PRAGMA user_version"), version);
-	assert_int_equal(ask(w, "SELECT first_op FROM machine_config"), 1);
+	assert_int_equal(place_ask(&w->place, "PRAGMA user_version"), version);
+	assert_int_equal(place_ask(&w->place, "SELECT first_op FROM machine_config"), 1);
 	live(w, 50);
 	keep(w);
-	assert_int_equal(ask(w, "SELECT count(*) FROM checkpoints"), 1);
+	assert_int_equal(place_ask(&w->place, "SELECT count(*) FROM checkpoints"), 1);
 	assert_made(w, recorded_ops(&w->life));
 }
 

@@ -15,6 +15,7 @@
 
 #include "effort.h"
 #include "past.h"
+#include "place_checked.h"
 #include "recorded.h"
 
 struct world {
@@ -46,17 +47,11 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void commit(struct world *w)
-{
-	if (history_commit(w->place.h, w->place.err, sizeof(w->place.err)))
-		fail_msg("%s", w->place.err);
-}
-
 static void live(struct world *w, unsigned steps)
 {
 	for (unsigned i = 0; i < steps; i++)
 		recorded_step(&w->life);
-	commit(w);
+	place_commit(&w->place);
 }
 
 struct ask {
@@ -229,7 +224,7 @@ static void sleepers_sleep_again(void **state)
 	replica_free(a.taken);
 	recorded_do(r, (struct engine_op){.code = OP_WITHDRAW, .args = {parked}});
 	assert_int_equal(r->nr_parked, 0);
-	commit(w);
+	place_commit(&w->place);
 	begin(w, &a, r->id, recorded_ops(r));
 	a.take = true;
 	wait_for(w, &a);
@@ -247,7 +242,7 @@ static void append_false(struct world *w, uint64_t op, uint32_t status)
 				     .status = status};
 
 	history_append(w->place.h, &row);
-	commit(w);
+	place_commit(&w->place);
 }
 
 static void lost_ops_are_numbers_alone(void **state)

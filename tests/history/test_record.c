@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 
 #include "effort.h"
-#include "place.h"
+#include "place_checked.h"
 
 static int setup(void **state)
 {
@@ -34,28 +34,6 @@ static int teardown(void **state)
 	place_remove(*state);
 	free(*state);
 	return 0;
-}
-
-static void commit(struct place *p)
-{
-	if (history_commit(p->h, p->err, sizeof(p->err)))
-		fail_msg("%s", p->err);
-}
-
-static int64_t ask(struct place *p, const char *sql)
-{
-	sqlite3 *db;
-	sqlite3_stmt *st;
-	int64_t answer;
-
-	assert_int_equal(sqlite3_open_v2(p->path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
-	if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) != SQLITE_OK)
-		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
-	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-	answer = sqlite3_column_int64(st, 0);
-	sqlite3_finalize(st);
-	sqlite3_close(db);
-	return answer;
 }
 
 /* Makes an SQLite file with another program's hands. */
@@ -78,8 +56,8 @@ static void a_fresh_file_is_private_and_ours(void **state)
 	assert_int_equal(place_open(p), HISTORY_OK);
 	assert_int_equal(stat(p->path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	assert_int_equal(ask(p, "PRAGMA application_id"), 0x7a6f6e64);
-	assert_int_equal(ask(p, "PRAGMA user_version"), 3);
+	assert_int_equal(place_ask(p, "PRAGMA application_id"), 0x7a6f6e64);
+	assert_int_equal(place_ask(p, "PRAGMA user_version"), 3);
 	place_close(p);
 	assert_int_equal(place_open(p), HISTORY_OK);
 }
@@ -117,7 +95,7 @@ static void another_programs_database_is_left_alone(void **state)
 
 	write_file(p, "CREATE TABLE t(a); PRAGMA application_id = 77;");
 	assert_int_equal(place_open(p), HISTORY_FOREIGN);
-	assert_int_equal(ask(p, "SELECT count(*) FROM sqlite_schema"), 1);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM sqlite_schema"), 1);
 }
 
 static void a_database_without_an_id_is_foreign_too(void **state)
@@ -137,7 +115,7 @@ static void a_newer_history_is_left_alone(void **state)
 	write_file(p, "PRAGMA user_version = 4;");
 	assert_int_equal(place_open(p), HISTORY_NEWER);
 	assert_non_null(strstr(p->err, "version 4"));
-	assert_int_equal(ask(p, "PRAGMA user_version"), 4);
+	assert_int_equal(place_ask(p, "PRAGMA user_version"), 4);
 }
 
 static void a_second_daemon_is_refused(void **state)
@@ -153,7 +131,7 @@ static void a_second_daemon_is_refused(void **state)
 	assert_non_null(strstr(err, pid));
 	/* The first has lost nothing by it. */
 	add_machine(p->h, "a");
-	commit(p);
+	place_commit(p);
 }
 
 static void views_of_another_contract_are_made_anew(void **state)
@@ -168,10 +146,11 @@ static void views_of_another_contract_are_made_anew(void **state)
 		      "CREATE VIEW of_a_user AS SELECT 1;"
 		      "DELETE FROM enum_values;");
 	assert_int_equal(place_open(p), HISTORY_OK);
-	assert_int_equal(ask(p, "SELECT count(*) FROM sqlite_schema WHERE name = 'op_of_old'"), 0);
-	assert_int_equal(ask(p, "SELECT * FROM of_a_user"), 1);
-	assert_int_equal(ask(p, "SELECT count(*) FROM op_alloc_pages"), 0);
-	assert_true(ask(p, "SELECT count(*) FROM enum_values") > 100);
+	assert_int_equal(
+	    place_ask(p, "SELECT count(*) FROM sqlite_schema WHERE name = 'op_of_old'"), 0);
+	assert_int_equal(place_ask(p, "SELECT * FROM of_a_user"), 1);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM op_alloc_pages"), 0);
+	assert_true(place_ask(p, "SELECT count(*) FROM enum_values") > 100);
 }
 
 /* ---- machines ---- */
@@ -249,7 +228,7 @@ static void a_configuration_comes_back_exactly(void **state)
 						     (i + 1) * 10, (i + 1) & 1, -(int64_t)(i + 1)),
 				 i + 1);
 	}
-	commit(p);
+	place_commit(p);
 	assert_int_equal(history_machines(p->h, compare_machine, &seen), HISTORY_OK);
 	assert_int_equal(seen.nr, NR);
 	place_close(p);
@@ -276,16 +255,16 @@ static void an_id_is_never_reused(void **state)
 	assert_int_equal(place_open(p), HISTORY_OK);
 	assert_int_equal(add_machine(p->h, "a"), 1);
 	assert_int_equal(add_machine(p->h, "b"), 2);
-	commit(p);
+	place_commit(p);
 	history_end_machine(p->h, 2, 5000);
-	commit(p);
+	place_commit(p);
 	assert_int_equal(history_machines(p->h, count_machine, &last), HISTORY_OK);
 	assert_int_equal(last, 1);
 	place_close(p);
 	assert_int_equal(place_open(p), HISTORY_OK);
 	assert_int_equal(add_machine(p->h, "b"), 3);
-	commit(p);
-	assert_int_equal(ask(p, "SELECT ended_ns FROM machines WHERE id = 2"), 5000);
+	place_commit(p);
+	assert_int_equal(place_ask(p, "SELECT ended_ns FROM machines WHERE id = 2"), 5000);
 }
 
 static bool compare_owner(void *arg, uint32_t number, const char *label)
@@ -315,7 +294,7 @@ static void owners_come_back_in_order(void **state)
 	}
 	assert_int_equal(history_owners(p->h, 1, compare_owner, &seen), HISTORY_OK);
 	assert_int_equal(seen, 0); /* not before the commit */
-	commit(p);
+	place_commit(p);
 	assert_int_equal(history_owners(p->h, 1, compare_owner, &seen), HISTORY_OK);
 	assert_int_equal(seen, 5);
 }
@@ -445,11 +424,11 @@ static void ops_come_back_exactly(void **state)
 		history_append(p->h, &made[i].r);
 		history_append(p->h, &other[i].r);
 		if (--turn == 0) {
-			commit(p);
+			place_commit(p);
 			turn = 1 + random_next(&seed) % 50;
 		}
 	}
-	commit(p);
+	place_commit(p);
 	assert_int_equal(history_replay(p->h, 1, 0, 0, compare_op, &c), HISTORY_OK);
 	assert_int_equal(c.next, NR_OPS);
 	/* Stopped by the callback, and a part. */
@@ -491,10 +470,10 @@ static void boot_is_no_op_to_replay(void **state)
 	assert_int_equal(place_open(p), HISTORY_OK);
 	add_machine(p->h, "a");
 	history_append(p->h, &boot);
-	commit(p);
+	place_commit(p);
 	assert_int_equal(history_replay(p->h, 1, 0, 0, compare_op, &c), HISTORY_OK);
 	assert_int_equal(c.next, 0);
-	assert_int_equal(ask(p, "SELECT count(*) FROM event_zone_ready WHERE op = 0"), 1);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM event_zone_ready WHERE op = 0"), 1);
 }
 
 static void a_parked_op_is_answered_with_its_completion(void **state)
@@ -513,19 +492,19 @@ static void a_parked_op_is_answered_with_its_completion(void **state)
 	assert_int_equal(place_open(p), HISTORY_OK);
 	add_machine(p->h, "a");
 	history_append(p->h, &r);
-	commit(p);
+	place_commit(p);
 	assert_int_equal(history_find_token(p->h, 1, 99, 1, &found), HISTORY_OK);
 	assert_int_equal(found.status, STATUS_PARKED);
 	r = (struct history_record){.machine = 1, .op = 2, .code = OP_KUNMAP};
 	history_append(p->h, &r);
 	history_append_completion(p->h, 1, 2, &c, 55);
-	commit(p);
+	place_commit(p);
 	assert_int_equal(history_find_token(p->h, 1, 99, 1, &found), HISTORY_OK);
 	assert_int_equal(found.op, 1);
 	assert_int_equal(found.status, STATUS_OK);
 	assert_int_equal(found.values[0], 0xff800000u);
-	assert_int_equal(ask(p, "SELECT woken_by FROM op_kmap WHERE status = 'OK' AND slot = 7"),
-			 2);
+	assert_int_equal(
+	    place_ask(p, "SELECT woken_by FROM op_kmap WHERE status = 'OK' AND slot = 7"), 2);
 }
 
 static void a_result_is_kept_as_length_and_hash(void **state)
@@ -540,10 +519,10 @@ static void a_result_is_kept_as_length_and_hash(void **state)
 	assert_int_equal(place_open(p), HISTORY_OK);
 	add_machine(p->h, "a");
 	history_append(p->h, &r);
-	commit(p);
-	assert_int_equal(ask(p, "SELECT result_length FROM op_file_read"), 6);
+	place_commit(p);
+	assert_int_equal(place_ask(p, "SELECT result_length FROM op_file_read"), 6);
 	/* The published value of FNV-1a for this word. */
-	assert_int_equal(ask(p, "SELECT result_hash FROM op_file_read"),
+	assert_int_equal(place_ask(p, "SELECT result_hash FROM op_file_read"),
 			 (int64_t)UINT64_C(0x85944171f73967e8));
 }
 
@@ -553,14 +532,14 @@ static void an_op_of_no_machine_fails_the_turn(void **state)
 
 	assert_int_equal(place_open(p), HISTORY_OK);
 	add_machine(p->h, "a");
-	commit(p);
+	place_commit(p);
 	append_alloc(p->h, 1, 1, 100, 2, 0);
 	append_alloc(p->h, 2, 1, 100, 2, 0);
 	assert_int_equal(history_commit(p->h, p->err, sizeof(p->err)), HISTORY_IO);
-	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), 0);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), 0);
 	append_alloc(p->h, 1, 1, 100, 2, 0);
-	commit(p);
-	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), 1);
+	place_commit(p);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), 1);
 }
 
 /* ---- a disk that is full ---- */
@@ -594,12 +573,12 @@ static void append_wide_turn(struct place *p, uint64_t from_op)
 
 static void check_whole(struct place *p, uint64_t turns)
 {
-	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), turns * 200);
-	assert_int_equal(ask(p, "SELECT count(*) FROM events"), turns * 199);
-	assert_int_equal(ask(p, "SELECT count(*) FROM event_alloc"), turns * 199);
-	assert_int_equal(ask(p, "SELECT count(*) FROM payloads"), turns);
-	assert_int_equal(ask(p, "SELECT count(*) FROM completions"), turns);
-	assert_int_equal(ask(p, "SELECT count(*) FROM owners"), turns);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), turns * 200);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM events"), turns * 199);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM event_alloc"), turns * 199);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM payloads"), turns);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM completions"), turns);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM owners"), turns);
 }
 
 static uint64_t file_bytes(const char *path)
@@ -622,11 +601,11 @@ static void a_full_disk_leaves_nothing_half_written(void **state)
 	signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(place_open(p), HISTORY_OK);
 	add_machine(p->h, "a");
-	commit(p);
+	place_commit(p);
 	snprintf(wal, sizeof(wal), "%s-wal", p->path);
 	turn_bytes = file_bytes(wal);
 	append_wide_turn(p, 1 + turns * 200);
-	commit(p);
+	place_commit(p);
 	turns++;
 	turn_bytes = file_bytes(wal) - turn_bytes;
 	for (uint64_t cut = 0; succeeded < 2; cut += turn_bytes / cuts) {
@@ -647,14 +626,15 @@ static void a_full_disk_leaves_nothing_half_written(void **state)
 		}
 		check_whole(p, turns);
 		append_wide_turn(p, 1 + turns * 200);
-		commit(p);
+		place_commit(p);
 		check_whole(p, ++turns);
 	}
 	assert_true(failed >= cuts / 2);
 	place_close(p);
 	assert_int_equal(place_open(p), HISTORY_OK);
 	check_whole(p, turns);
-	assert_int_equal(ask(p, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
+	assert_int_equal(place_ask(p, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"),
+			 1);
 }
 
 /* A key that SQLite made is not the one meant when someone else has written: nothing of
@@ -666,16 +646,16 @@ static void a_key_that_is_not_the_one_meant_fails_the_turn(void **state)
 	assert_int_equal(place_open(p), HISTORY_OK);
 	add_machine(p->h, "a");
 	append_alloc(p->h, 1, 1, 100, 2, 1);
-	commit(p);
+	place_commit(p);
 	write_file(p, "INSERT INTO events(id, kind) VALUES(1000, 1)");
 	append_alloc(p->h, 1, 2, 101, 2, 1);
 	assert_int_equal(history_commit(p->h, p->err, sizeof(p->err)), HISTORY_CORRUPT);
-	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), 1);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), 1);
 	write_file(p, "DELETE FROM events WHERE id = 1000");
 	append_alloc(p->h, 1, 2, 101, 2, 1);
-	commit(p);
-	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), 2);
-	assert_int_equal(ask(p, "SELECT max(pfn) FROM event_alloc WHERE op = 2"), 101);
+	place_commit(p);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), 2);
+	assert_int_equal(place_ask(p, "SELECT max(pfn) FROM event_alloc WHERE op = 2"), 101);
 }
 
 static void a_rare_row_that_fails_fails_the_turn(void **state)
@@ -685,17 +665,17 @@ static void a_rare_row_that_fails_fails_the_turn(void **state)
 	assert_int_equal(place_open(p), HISTORY_OK);
 	add_machine(p->h, "a");
 	history_add_owner(p->h, 1, 1, "x");
-	commit(p);
+	place_commit(p);
 	append_alloc(p->h, 1, 1, 100, 2, 1);
 	history_add_owner(p->h, 1, 1, "the same number again");
 	history_add_owner(p->h, 1, 2, "never seen");
 	assert_int_equal(history_commit(p->h, p->err, sizeof(p->err)), HISTORY_IO);
 	assert_non_null(strstr(p->err, "UNIQUE"));
-	assert_int_equal(ask(p, "SELECT count(*) FROM owners"), 1);
-	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), 0);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM owners"), 1);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), 0);
 	history_add_owner(p->h, 1, 2, "y");
-	commit(p);
-	assert_int_equal(ask(p, "SELECT count(*) FROM owners"), 2);
+	place_commit(p);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM owners"), 2);
 }
 
 static void below_the_reserve_ops_are_refused(void **state)
@@ -757,7 +737,7 @@ static void a_foreign_reader_at_the_limit_is_named(void **state)
 	assert_int_equal(place_open(p), HISTORY_OK);
 	add_machine(p->h, "a");
 	append_alloc(p->h, 1, op++, 1, 2, 0);
-	commit(p);
+	place_commit(p);
 	reader = start_foreign_reader(p, &hold);
 	while (op < 100000) {
 		error = history_ready(p->h, p->err, sizeof(p->err));
@@ -765,7 +745,7 @@ static void a_foreign_reader_at_the_limit_is_named(void **state)
 			break;
 		for (int i = 0; i < 500; i++)
 			append_alloc(p->h, 1, op++, 1, 2, 0);
-		commit(p);
+		place_commit(p);
 		history_idle(p->h);
 		/* Until the step that it may have begun is over. */
 		uv_run(&p->loop, UV_RUN_ONCE);
@@ -782,8 +762,8 @@ static void a_foreign_reader_at_the_limit_is_named(void **state)
 		usleep(10000);
 	}
 	append_alloc(p->h, 1, op++, 1, 2, 0);
-	commit(p);
-	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), op - 1);
+	place_commit(p);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), op - 1);
 }
 
 static void the_wal_starts_again_without_readers(void **state)
@@ -800,7 +780,7 @@ static void the_wal_starts_again_without_readers(void **state)
 		assert_int_equal(history_ready(p->h, p->err, sizeof(p->err)), HISTORY_OK);
 		for (int i = 0; i < 500; i++)
 			append_alloc(p->h, 1, op++, 1, 2, 0);
-		commit(p);
+		place_commit(p);
 		history_idle(p->h);
 		/* Until the step that it may have begun is over. */
 		uv_run(&p->loop, UV_RUN_ONCE);
@@ -814,7 +794,7 @@ static void the_wal_starts_again_without_readers(void **state)
 	/* Closing has put everything into the file. */
 	assert_int_equal(stat(wal, &st), 0);
 	assert_int_equal(st.st_size, 0);
-	assert_int_equal(ask(p, "SELECT count(*) FROM ops"), op - 1);
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), op - 1);
 }
 
 int main(void)

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "place.h"
+#include "place_checked.h"
 
 enum { MACHINES = 4 };
 
@@ -28,12 +28,6 @@ static int teardown(void **state)
 	place_remove(*state);
 	free(*state);
 	return 0;
-}
-
-static void commit(struct place *p)
-{
-	if (history_commit(p->h, p->err, sizeof(p->err)))
-		fail_msg("%s", p->err);
 }
 
 /* A caller that checks the order and counts. */
@@ -160,7 +154,7 @@ static void from_the_start_to_the_end(void **state)
 	add_machine(p->h, "a");
 	for (uint64_t op = 1; op <= 2000; op++)
 		append(p, 1, op);
-	commit(p);
+	place_commit(p);
 	start(p, &f,
 	      (struct history_tail_options){.machine = 1, .from_start = true, .no_follow = true});
 	while (!f.done)
@@ -192,14 +186,14 @@ static void from_now_on(void **state)
 	add_machine(p->h, "a");
 	for (uint64_t op = 1; op <= 10; op++)
 		append(p, 1, op);
-	commit(p);
+	place_commit(p);
 	start(p, &f, (struct history_tail_options){.machine = 1});
 	for (uint64_t op = 11; op <= 20; op++) {
 		append(p, 1, op);
 		/* What is not committed is not seen. */
 		uv_run(&p->loop, UV_RUN_NOWAIT);
 		assert_true(f.records < op - 10);
-		commit(p);
+		place_commit(p);
 		run_until(&f, op - 10);
 	}
 	assert_int_equal(f.records, 10);
@@ -214,7 +208,7 @@ static void it_resumes_by_op_number(void **state)
 	add_machine(p->h, "a");
 	for (uint64_t op = 1; op <= 3000; op++)
 		append(p, 1, op);
-	commit(p);
+	place_commit(p);
 	while (last < 3000) {
 		struct follower f = {.next = {0, last + 1}};
 		uint64_t stop = 1 + random_next(&seed) % 700;
@@ -241,7 +235,7 @@ static void all_machines_and_new_ones(void **state)
 	add_machine(p->h, "2");
 	for (; ops[1] < 300; total++)
 		append(p, 1, ++ops[1]);
-	commit(p);
+	place_commit(p);
 	start(p, &f, (struct history_tail_options){.from_start = true});
 	run_until(&f, 100);
 	add_machine(p->h, "3");
@@ -254,7 +248,7 @@ static void all_machines_and_new_ones(void **state)
 
 			append(p, m, ++ops[m]);
 		}
-		commit(p);
+		place_commit(p);
 		uv_run(&p->loop, UV_RUN_NOWAIT);
 	}
 	run_until(&f, total);
@@ -274,7 +268,7 @@ static void masks_leave_out(void **state)
 	add_machine(p->h, "a");
 	for (uint64_t op = 1; op <= 1000; op++)
 		append(p, 1, op);
-	commit(p);
+	place_commit(p);
 	start(p, &f,
 	      (struct history_tail_options){.machine = 1,
 					    .from_start = true,
@@ -305,7 +299,7 @@ static void what_no_mask_wants_is_passed_over(void **state)
 	for (r.op = 1; r.op <= 150000; r.op++)
 		history_append(p->h, &r);
 	append(p, 1, 150001);
-	commit(p);
+	place_commit(p);
 	start(p, &f,
 	      (struct history_tail_options){.machine = 1,
 					    .from_start = true,
@@ -326,7 +320,7 @@ static void a_slow_caller_is_told_how_far_behind_it_is(void **state)
 	add_machine(p->h, "a");
 	for (uint64_t op = 1; op <= 1000; op++)
 		append(p, 1, op);
-	commit(p);
+	place_commit(p);
 	start(p, &f, (struct history_tail_options){.machine = 1, .from_start = true});
 	run_until(&f, 1);
 	first = f.records;
@@ -334,7 +328,7 @@ static void a_slow_caller_is_told_how_far_behind_it_is(void **state)
 	/* It holds a batch; commits and checkpoints go on. */
 	for (uint64_t op = 1001; op <= 3000; op++) {
 		append(p, 1, op);
-		commit(p);
+		place_commit(p);
 	}
 	uv_run(&p->loop, UV_RUN_NOWAIT);
 	assert_int_equal(f.records, first);
@@ -369,7 +363,7 @@ static void an_op_with_many_events_comes_whole(void **state)
 	add_machine(p->h, "a");
 	history_append(p->h, &r);
 	append(p, 1, 2);
-	commit(p);
+	place_commit(p);
 	start(p, &f,
 	      (struct history_tail_options){.machine = 1, .from_start = true, .no_follow = true});
 	while (!f.done)
@@ -389,7 +383,7 @@ static void it_can_be_cancelled_in_every_state(void **state)
 	start(p, &idle, (struct history_tail_options){.machine = 1});
 	cancel(&idle);
 	append(p, 1, 1);
-	commit(p);
+	place_commit(p);
 	start(p, &held, (struct history_tail_options){.machine = 1, .from_start = true});
 	run_until(&held, 1);
 	cancel(&held);
@@ -404,7 +398,7 @@ static void closing_ends_it(void **state)
 	struct follower idle = {.next = {0, 1}};
 
 	add_machine(p->h, "a");
-	commit(p);
+	place_commit(p);
 	start(p, &idle, (struct history_tail_options){0});
 	place_close(p);
 	assert_true(idle.done);

@@ -16,7 +16,7 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "place.h"
+#include "place_checked.h"
 
 struct fixture {
 	struct place place;
@@ -43,12 +43,6 @@ static int teardown(void **state)
 	place_remove(&f->place);
 	free(f);
 	return 0;
-}
-
-static void commit(struct fixture *f)
-{
-	if (history_commit(f->place.h, f->place.err, sizeof(f->place.err)))
-		fail_msg("%s", f->place.err);
 }
 
 static sqlite3_stmt *prepare(struct fixture *f, const char *sql)
@@ -190,7 +184,7 @@ static void every_op_has_its_view(void **state)
 		for (unsigned i = 0; i < c->values.nr_ints; i++)
 			r.values[i] = sample(&c->values.ints[i], i + 1);
 		history_append(f->place.h, &r);
-		commit(f);
+		place_commit(&f->place);
 		snprintf(sql, sizeof(sql), "SELECT * FROM op_%s", c->snake);
 		st = prepare(f, sql);
 		assert_int_equal(sqlite3_step(st), SQLITE_ROW);
@@ -250,7 +244,7 @@ static void every_event_has_its_view(void **state)
 				e[1].w[word++] = (uint32_t)(values[i] >> 32);
 		}
 		history_append(f->place.h, &r);
-		commit(f);
+		place_commit(&f->place);
 		snprintf(sql, sizeof(sql), "SELECT * FROM event_%s WHERE op = %d", c->name,
 			 (int)op);
 		st = prepare(f, sql);
@@ -294,7 +288,7 @@ static void payloads_are_shown_as_what_they_are(void **state)
 	history_append(f->place.h, &sysctl);
 	history_append(f->place.h, &fork);
 	history_append(f->place.h, &write);
-	commit(f);
+	place_commit(&f->place);
 	expect(f, "SELECT pfns FROM op_vmap", "[1,4063516280,65535]");
 	expect(f, "SELECT name, \"values\" FROM op_set_sysctl",
 	       "LOWMEM_RESERVE_RATIO|[1,4063516280]");
@@ -315,7 +309,7 @@ static void flags_are_named(void **state)
 
 		history_append(f->place.h, &r);
 	}
-	commit(f);
+	place_commit(&f->place);
 	expect(f, "SELECT gfp_names FROM op_alloc_pages ORDER BY op",
 	       "GFP_HIGHUSER\n"
 	       "__GFP_IO|__GFP_FS|__GFP_ZERO|__GFP_DIRECT_RECLAIM|__GFP_KSWAPD_RECLAIM|"
@@ -382,7 +376,7 @@ static void make_story(struct fixture *f)
 			      {EVENT_PAGE_FAULT, 0, {0x3000, 4, FAULT_SEGMENTATION, 0, 0}}));
 		history_add_loss(h, m, 8, "guest panic: out of ideas", 9000);
 	}
-	commit(f);
+	place_commit(&f->place);
 }
 
 static void an_allocation_has_a_life(void **state)
@@ -435,7 +429,7 @@ static void free_pages_follow_every_op(void **state)
 	append(f, 2, 9, OP_LOAD_STATE, 0,
 	       EVENTS({EVENT_ZONE_READY, 0, {ZONE_HIGHMEM, 9, 100, 100, 100, 7}}));
 	append(f, 2, 10, OP_FREE_PAGES, 0, EVENTS({EVENT_FREE, 0, {3, 1, ZONE_HIGHMEM, 1}}));
-	commit(f);
+	place_commit(&f->place);
 	expect(f, "SELECT op, free FROM free_pages WHERE machine = 'right' AND op > 8",
 	       "9|7\n10|9");
 }
@@ -459,11 +453,11 @@ static void a_view_says_when_it_is_incomplete(void **state)
 	expect(f, "SELECT machine, from_op, detail FROM machine_detail ORDER BY 1, 2",
 	       "left|0|DETAIL_ALL\nright|0|DETAIL_ALL");
 	history_append(f->place.h, &policy);
-	commit(f);
+	place_commit(&f->place);
 	policy.op = 10;
 	policy.args[2] = DETAIL_ALL;
 	history_append(f->place.h, &policy);
-	commit(f);
+	place_commit(&f->place);
 	expect(f, "SELECT machine, from_op, detail FROM machine_detail ORDER BY 1, 2",
 	       "left|0|DETAIL_ALL\nleft|10|DETAIL_NOTABLE\nleft|11|DETAIL_ALL\n"
 	       "right|0|DETAIL_ALL");
@@ -474,7 +468,7 @@ static void a_view_says_when_it_is_incomplete(void **state)
 	policy.op = 11;
 	policy.args[2] = DETAIL_OPS;
 	history_append(f->place.h, &policy);
-	commit(f);
+	place_commit(&f->place);
 	expect(f, "SELECT DISTINCT machine, complete FROM event_page_fault", "left|0\nright|1");
 }
 

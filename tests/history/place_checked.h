@@ -1,0 +1,35 @@
+/*
+ * place_checked.h - what tests do at a place and expect to go well. Include it after
+ * cmocka.h; programs that are no tests of cmocka's have place.h alone.
+ */
+#ifndef TESTS_HISTORY_PLACE_CHECKED_H
+#define TESTS_HISTORY_PLACE_CHECKED_H
+
+#include <sqlite3.h>
+
+#include "place.h"
+
+static inline void place_commit(struct place *p)
+{
+	if (history_commit(p->h, p->err, sizeof(p->err)))
+		fail_msg("%s", p->err);
+}
+
+/* The one number that a statement gives, as another program reads it. */
+static inline int64_t place_ask(const struct place *p, const char *sql)
+{
+	sqlite3 *db;
+	sqlite3_stmt *st;
+	int64_t answer;
+
+	assert_int_equal(sqlite3_open_v2(p->path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) != SQLITE_OK)
+		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	answer = sqlite3_column_int64(st, 0);
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	return answer;
+}
+
+#endif
