@@ -228,7 +228,7 @@ static void every_event_has_its_view(void **state)
 		    {.kind = (uint16_t)kind}};
 		struct history_record r = {
 		    .machine = 1, .code = OP_KUNMAP, .events = e, .nr_events = 2};
-		uint64_t values[EVENT_WORDS];
+		uint64_t values[EVENT_WORDS] = {0};
 		unsigned word = 0;
 		char sql[128];
 		sqlite3_stmt *st;
@@ -578,6 +578,8 @@ static void schema_md_lists_every_table_and_column(void **state)
 				      " AND t.name NOT LIKE 'sqlite%' AND t.schema = 'main'");
 	unsigned nr = 0;
 
+	if (!text)
+		fail_msg("no SCHEMA.md");
 	while (sqlite3_step(st) == SQLITE_ROW) {
 		char heading[64], word[64];
 		const char *section, *found, *end;

@@ -111,7 +111,7 @@ static uint64_t valid_value(const struct contract_field *f)
 {
 	uint64_t value = 0;
 
-	if (f->kind == FIELD_ENUM)
+	if (f->kind == FIELD_ENUM && f->enums[0])
 		return f->enums[0]->values[rnd() % f->enums[0]->nr_values].number;
 	if (!f->is_flags)
 		return rnd() % 4 ? between(f->min, f->max) : rnd() % 2 ? f->min : f->max;
