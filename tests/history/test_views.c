@@ -578,8 +578,10 @@ static void schema_md_lists_every_table_and_column(void **state)
 				      " AND t.name NOT LIKE 'sqlite%' AND t.schema = 'main'");
 	unsigned nr = 0;
 
-	if (!text)
+	if (!text) {
 		fail_msg("no SCHEMA.md");
+		return;
+	}
 	while (sqlite3_step(st) == SQLITE_ROW) {
 		char heading[64], word[64];
 		const char *section, *found, *end;

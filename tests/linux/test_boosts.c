@@ -127,8 +127,10 @@ static void drained_after(size_t at)
 	assert_non_null(b);
 	assert_true(trace_begin(&t, b));
 	assert_true(read_trace(&t, path, &r));
-	if (!t.ops)
+	if (!t.ops) {
 		fail_msg("a trace without ops");
+		return;
+	}
 	while (t.ops[at].op.is_alloc || t.ops[at].op.in_irq)
 		at++;
 	assert_true(forge(&t, b, at) > 0);
