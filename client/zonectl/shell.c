@@ -491,6 +491,9 @@ static void talk(struct shell *sh)
 	for (;;) {
 		errno = 0;
 		hold_interrupts(true);
+		/* Before the prompt: who answers it at once would type into a terminal that
+		 * still makes lines, where Ctrl-D becomes a NUL and is lost. */
+		el_set(sh->el, EL_PREP_TERM, 1);
 		line = el_gets(sh->el, &length);
 		hold_interrupts(false);
 		if (!line && !sh->script->interrupted && !sh->cancelled)

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import unittest
 
 ZONECTL, ZONED = sys.argv[1:3]
@@ -260,6 +261,8 @@ class Scripts(unittest.TestCase):
                 seen += piece
                 all_of_it += piece
             seen = seen[re.search(wanted, seen).end():]
+            if wanted.endswith("> "):
+                self.assertFalse(termios.tcgetattr(fd)[3] & termios.ICANON, "a prompt before its terminal is ready for keys")
         os.write(fd, b"\x04")
         try:
             while os.read(fd, 65536):
