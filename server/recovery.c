@@ -127,6 +127,7 @@ static void log_progress(struct job *job)
 }
 
 static void pump(struct recovery *rc);
+static void end_if_idle(struct recovery *rc);
 
 static void on_progress(uv_timer_t *timer)
 {
@@ -136,6 +137,7 @@ static void on_progress(uv_timer_t *timer)
 	for (struct job *job = rc->waiting; job; job = job->next)
 		job->rests = false;
 	pump(rc);
+	end_if_idle(rc); /* the last one was forgotten while it rested */
 }
 
 /* ---- the end of a job ---- */
@@ -201,6 +203,14 @@ static bool try_again(struct recovery *rc, struct job *job)
 	return true;
 }
 
+static void end_if_idle(struct recovery *rc)
+{
+	if (!recovery_is_idle(rc))
+		return;
+	uv_timer_stop(&rc->progress);
+	rc->hooks.idle(rc->hooks.user);
+}
+
 static void over(uv_work_t *work, int status)
 {
 	struct worker *w = work->data;
@@ -217,10 +227,7 @@ static void over(uv_work_t *work, int status)
 	}
 	pump(rc);
 	rc->hooks.wake(rc->hooks.user);
-	if (!recovery_is_idle(rc))
-		return;
-	uv_timer_stop(&rc->progress);
-	rc->hooks.idle(rc->hooks.user);
+	end_if_idle(rc);
 }
 
 /* ---- the beginning ---- */

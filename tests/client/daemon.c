@@ -77,7 +77,7 @@ static void pause_ms(long ms)
 	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
-static void expect_running(const struct test_daemon *d)
+void daemon_expect_running(const struct test_daemon *d)
 {
 	int status;
 
@@ -92,7 +92,7 @@ struct zoned *daemon_connect(const struct test_daemon *d)
 	char err[256];
 
 	while (zoned_connect(&options, &z, err, sizeof err)) {
-		expect_running(d);
+		daemon_expect_running(d);
 		pause_ms(1);
 	}
 	return z;
@@ -107,7 +107,7 @@ void daemon_await(struct test_daemon *d)
 		int rc = zoned_health(z, "", ZONED_NO_TIMEOUT, &serving);
 
 		if (rc)
-			expect_running(d);
+			daemon_expect_running(d);
 		if (!serving)
 			pause_ms(1);
 	}

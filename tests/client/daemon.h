@@ -25,6 +25,8 @@ void daemon_make(struct test_daemon *d, const char *program);
 void daemon_start(struct test_daemon *d);
 /* Waits until it serves; ends the test program if it ended instead. */
 void daemon_await(struct test_daemon *d);
+/* Ends the test program if it ended by itself: for those who wait for it. */
+void daemon_expect_running(const struct test_daemon *d);
 /* SIGKILL; it must still have been running. */
 void daemon_kill(struct test_daemon *d);
 /* SIGTERM; it must then end with exit code 0. */

@@ -31,14 +31,23 @@ __attribute__((constructor)) static void take_control(void)
 		control = map;
 }
 
+/* A thread's call after one that failed passes: it may be the daemon's own, which has a
+ * reserve for it. Another thread's calls in between must not change that. */
+static _Thread_local bool just_failed;
+
 static bool fails(void)
 {
+	if (just_failed) {
+		just_failed = false;
+		return false;
+	}
 	if (!control || atomic_load(&control->countdown) <= 0)
 		return false;
 	if (atomic_fetch_sub(&control->countdown, 1) != 1)
 		return false;
 	if (atomic_load(&control->more) > 0 && atomic_fetch_sub(&control->more, 1) > 0)
-		atomic_store(&control->countdown, 2);
+		atomic_store(&control->countdown, 1);
+	just_failed = true;
 	atomic_store(&control->failed, 1);
 	errno = ENOMEM;
 	return true;

@@ -13,8 +13,8 @@ struct failing_malloc {
 	/* Calls of malloc, calloc and realloc, by whomever in the process, until one fails,
 	 * that one included; 0: none fails. */
 	atomic_long countdown;
-	/* Of so many more after that every second one fails: who has a reserve gets on with
-	 * it, others fail again and again. */
+	/* So many more fail after that, but never two in a row of one thread: who has a
+	 * reserve gets on with it, others fail again and again. */
 	atomic_long more;
 	atomic_long failed; /* 1: it has */
 };

@@ -35,6 +35,9 @@ struct fixture {
 	uint64_t acknowledged; /* ops of the machine "m" */
 };
 
+/* Whom calls wait for. */
+static const struct test_daemon *waited_for;
+
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof *f);
@@ -52,6 +55,7 @@ static int setup(void **state)
 	daemon_start(&f->daemon);
 	daemon_await(&f->daemon);
 	f->token = zoned_token();
+	waited_for = &f->daemon;
 	*state = f;
 	return 0;
 }
@@ -88,8 +92,10 @@ static void must_get(struct zoned *z, const char *method, const ProtobufCMessage
 	int rc;
 
 	/* A machine that is made again after a failed commit is there in a moment. */
-	while ((rc = get(z, method, request, type, ret)) == ZONED_UNAVAILABLE)
+	while ((rc = get(z, method, request, type, ret)) == ZONED_UNAVAILABLE) {
+		daemon_expect_running(waited_for);
 		usleep(1000);
+	}
 	if (rc)
 		fail_msg("%s: %s: %s", method, zoned_code_name(rc), zoned_error(z));
 }
@@ -461,12 +467,79 @@ TEST_REQUEST(machines)
 TEST_REQUEST(look)
 TEST_REQUEST(query)
 
+/* Its state once it is neither made again nor waits for that; calls are refused meanwhile,
+ * and connections may be lost. */
+static Zoned__V1__MachineState state_in_the_end(struct fixture *f)
+{
+	Zoned__V1__GetRequest request = ZONED__V1__GET_REQUEST__INIT;
+
+	request.machine = machine_name;
+	for (;; usleep(1000)) {
+		Zoned__V1__MachineState state = ZONED__V1__MACHINE_STATE__MACHINE_RECOVERING;
+		struct zoned *z = daemon_connect(&f->daemon);
+		ProtobufCMessage *reply;
+
+		if (!get(z, "/zoned.v1.Machines/Get", &request.base,
+			 &zoned__v1__machine__descriptor, &reply)) {
+			state = ((Zoned__V1__Machine *)reply)->state;
+			protobuf_c_message_free_unpacked(reply, NULL);
+		}
+		zoned_close(z);
+		if (state != ZONED__V1__MACHINE_STATE__MACHINE_RECOVERING)
+			return state;
+	}
+}
+
+/* A commit fails, and then attempts to read the history do: the machine is made again all
+ * the same, and nobody has to revive it. */
+static void test_a_machine_is_tried_again(void **state)
+{
+	struct fixture *f = *state;
+
+	begin(f);
+	for (long n = 1; n < 200; n += 23) {
+		Zoned__V1__OpContext context = next_context(f);
+		Zoned__V1__AllocPages op = ZONED__V1__ALLOC_PAGES__INIT;
+		struct zoned *z = connect_once(f);
+		ProtobufCMessage *reply;
+		uint64_t ops;
+		int rc;
+
+		op.context = &context;
+		op.gfp = GFP_HIGHUSER;
+		atomic_store(&f->control->more, 60);
+		atomic_store(&f->control->countdown, n);
+		rc = get(z, "/zoned.v1.Memory/AllocPages", &op.base,
+			 &zoned__v1__alloc_pages_result__descriptor, &reply);
+		if (!rc)
+			protobuf_c_message_free_unpacked(reply, NULL);
+		zoned_close(z);
+		assert_int_equal(state_in_the_end(f), ZONED__V1__MACHINE_STATE__MACHINE_RUNNING);
+		atomic_store(&f->control->more, 0);
+		atomic_store(&f->control->countdown, 0);
+		z = connect_once(f);
+		ops = ops_of_machine(z);
+		assert_in_range(ops, f->acknowledged + !rc, f->acknowledged + 1);
+		f->acknowledged = ops;
+		zoned_close(z);
+	}
+	verify(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name##_without_memory, setup, teardown)
-	    TEST(alloc),  TEST(file),	  TEST(read), TEST(fork),  TEST(run),
-	    TEST(status), TEST(machines), TEST(look), TEST(query),
+	    TEST(alloc),
+	    TEST(file),
+	    TEST(read),
+	    TEST(fork),
+	    TEST(run),
+	    TEST(status),
+	    TEST(machines),
+	    TEST(look),
+	    TEST(query),
+	    cmocka_unit_test_setup_teardown(test_a_machine_is_tried_again, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
