@@ -389,7 +389,7 @@ static void pause_us(uint64_t us)
 }
 
 /* Every other death is at any moment, the rest in mid-load for certain. */
-static void await_moment(struct load *load, uint64_t *state)
+static void await_moment(const struct test_daemon *daemon, struct load *load, uint64_t *state)
 {
 	unsigned long answered = atomic_load(&load->answered);
 	unsigned long wanted = 1 + random_next(state) % ANSWERS_MAX;
@@ -398,8 +398,10 @@ static void await_moment(struct load *load, uint64_t *state)
 		pause_us(random_next(state) % DELAY_US_MAX);
 		return;
 	}
-	while (atomic_load(&load->answered) - answered < wanted)
+	while (atomic_load(&load->answered) - answered < wanted) {
+		daemon_expect_running(daemon);
 		pause_us(500);
+	}
 	pause_us(random_next(state) % LATE_US_MAX);
 }
 
@@ -414,7 +416,7 @@ static void play_round(const char *program, unsigned clients, uint64_t kills, ui
 	daemon_await(&daemon);
 	load_start(&load, daemon.address, clients, random_next(state));
 	for (uint64_t k = 0; k < kills; k++) {
-		await_moment(&load, state);
+		await_moment(&daemon, &load, state);
 		daemon_kill(&daemon);
 		daemon_start(&daemon);
 		tally->kills++;
