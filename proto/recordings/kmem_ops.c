@@ -16,7 +16,7 @@
 
 #include "lines.h"
 
-enum { WINDOW = 4096, BUCKETS = 4096, MAX_SEEN = 64 };
+enum { WINDOW = 4096, BUCKETS = 4096, MAX_SEEN = 64, MAX_CPUS = 64 };
 
 struct waiting_event {
 	struct kmem_op op;
@@ -31,6 +31,8 @@ struct kmem_ops {
 	bool boosts; /* the next allocation */
 	/* Processes of the snapshot's name that ran before the span began. */
 	uint32_t seen[MAX_SEEN], nr_seen;
+	/* By CPU: the pid + 1 of the task whose last event was a batched free; 0: it was not. */
+	uint32_t batch_of[MAX_CPUS];
 	uint64_t head, tail;
 	uint64_t newest[BUCKETS];
 	struct waiting_event ring[WINDOW];
@@ -124,13 +126,27 @@ static struct waiting_event *find_undecided(struct kmem_ops *k, uint32_t pfn)
 
 static void decide(struct kmem_ops *k, const struct kmem_event *ev)
 {
-	struct waiting_event *w = ev->kind == KMEM_FREE ? NULL : find_undecided(k, ev->pfn);
+	struct waiting_event *w = NULL;
 
+	/* A fallback names a block of which its allocation may leave most. */
+	if (ev->kind != KMEM_FREE && ev->kind != KMEM_EXTFRAG)
+		w = find_undecided(k, ev->pfn);
 	if (!w)
 		return;
 	w->undecided = false;
 	w->dropped = ev->kind == KMEM_FREE_BATCHED;
 	k->counts.announcements += w->dropped;
+}
+
+/* Is this the next free of a task's batch? What left the lists is part of one, too. */
+static bool goes_on_with_batch(struct kmem_ops *k, const struct kmem_event *ev)
+{
+	uint32_t *of = &k->batch_of[ev->cpu % MAX_CPUS], before = *of;
+
+	if (ev->in_irq || ev->kind == KMEM_DRAIN)
+		return false;
+	*of = ev->kind == KMEM_FREE_BATCHED ? ev->pid + 1 : 0;
+	return *of && before == *of;
 }
 
 static void add(struct kmem_ops *k, const struct kmem_event *ev)
@@ -146,8 +162,13 @@ static void add(struct kmem_ops *k, const struct kmem_event *ev)
 		   .order = (uint8_t)ev->order,
 		   .is_alloc = ev->kind == KMEM_ALLOC,
 		   .in_irq = ev->in_irq,
+		   .depth = ev->depth,
+		   .in_batch = goes_on_with_batch(k, ev),
 		   .is_drain = ev->kind == KMEM_DRAIN,
 		   .is_take = ev->kind == KMEM_TAKE,
+		   .is_steal = ev->kind == KMEM_EXTFRAG,
+		   .owned = ev->owned,
+		   .migratetype = (uint8_t)ev->migratetype,
 		   .boosts = ev->kind == KMEM_ALLOC && k->boosts},
 	    .undecided = ev->kind == KMEM_FREE && ev->order == 0,
 	};
@@ -157,6 +178,13 @@ static void add(struct kmem_ops *k, const struct kmem_event *ev)
 	}
 	if (ev->kind == KMEM_ALLOC)
 		k->boosts = false;
+}
+
+/* Rule 6. */
+static bool is_of_lists(const struct kmem_event *ev)
+{
+	return ev->kind == KMEM_DRAIN || ev->kind == KMEM_TAKE ||
+	       (ev->kind == KMEM_EXTFRAG && ev->told);
 }
 
 bool kmem_ops_line(struct kmem_ops *k, const char *line)
@@ -179,8 +207,7 @@ bool kmem_ops_line(struct kmem_ops *k, const char *line)
 	if (ev.kind == KMEM_EXTFRAG)
 		k->counts.has_extfrag = k->boosts = true;
 	k->counts.drains += ev.kind == KMEM_DRAIN;
-	if (ev.kind <= KMEM_FREE_BATCHED ||
-	    (k->span.with_lists && (ev.kind == KMEM_DRAIN || ev.kind == KMEM_TAKE)))
+	if (ev.kind <= KMEM_FREE_BATCHED || (k->span.with_lists && is_of_lists(&ev)))
 		add(k, &ev);
 	return true;
 }

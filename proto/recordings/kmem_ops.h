@@ -15,9 +15,10 @@
  *  4. Events have the order in which they were written. An interrupt between taking a block
  *     and writing that down puts its own events before it: in_irq tells of whose they are.
  *  5. A failed allocation (page NULL, frame 0) is an op that should fail.
- *  6. What left a CPU's lists for the buddy (mm_page_pcpu_drain), and what the buddy gave
- *     (mm_page_alloc_zone_locked), are no ops: they follow from them. Who can make use of
- *     them gets them in between, if the span says so; the others only their count.
+ *  6. What left a CPU's lists for the buddy (mm_page_pcpu_drain), what the buddy gave
+ *     (mm_page_alloc_zone_locked), and what it took from another type (mm_page_alloc_extfrag),
+ *     are no ops: they follow from them. Who can make use of them gets them in between, if
+ *     the span says so; the others only their count.
  */
 #ifndef RECORDINGS_KMEM_OPS_H
 #define RECORDINGS_KMEM_OPS_H
@@ -30,11 +31,19 @@ struct kmem_op {
 	uint16_t cpu;
 	uint8_t order;
 	bool is_alloc;
-	bool boosts; /* an mm_page_alloc_extfrag came with it */
-	bool in_irq; /* it happened in an interrupt */
+	bool boosts;   /* an mm_page_alloc_extfrag came with it */
+	bool in_irq;   /* it happened in an interrupt */
+	uint8_t depth; /* how often preemption was disabled; 0 where nothing says so */
+	/* A free of a batch, of which the task's event before on this CPU was one, too: what an
+	 * interrupt did in between came in the middle of that batch. */
+	bool in_batch;
 	/* No op, but what one before it on this CPU did: its block left the CPU's lists, or the
 	 * buddy. */
 	bool is_drain, is_take;
+	/* No op, but what the next allocation on this CPU did: it took from a pageblock of another
+	 * type, which is `migratetype` now if it is owned, and otherwise what it was. */
+	bool is_steal, owned;
+	uint8_t migratetype;
 };
 
 /* Which part of a trace counts. Zero it for all of it. */
@@ -42,7 +51,7 @@ struct kmem_span {
 	uint64_t begin_us;
 	uint64_t end_us;	  /* 0: to its end */
 	const char *last_process; /* NULL: none takes a snapshot at the end */
-	bool with_lists;	  /* with is_drain and is_take */
+	bool with_lists;	  /* with is_drain, is_take and is_steal */
 };
 
 /* Reads begin and end from the stamps of two snapshots in a folder (state-begin,

@@ -123,7 +123,7 @@ static void read_gfp(const char *value, size_t length, struct kmem_event *ev)
 }
 
 /* What is there: an event needs some of them. */
-enum { HAS_PFN = 1, HAS_ORDER = 2, HAS_GFP = 4 };
+enum { HAS_PFN = 1, HAS_ORDER = 2, HAS_GFP = 4, HAS_TYPE = 8, HAS_OWNED = 16 };
 
 static unsigned read_field(const char *key, size_t key_length, const char *value, size_t length,
 			   struct kmem_event *ev)
@@ -139,6 +139,14 @@ static unsigned read_field(const char *key, size_t key_length, const char *value
 	if (word_is(key, key_length, "gfp_flags")) {
 		read_gfp(value, length, ev);
 		return HAS_GFP;
+	}
+	if (word_is(key, key_length, "alloc_migratetype")) {
+		ev->migratetype = (uint32_t)strtoul(value, NULL, 10);
+		return HAS_TYPE;
+	}
+	if (word_is(key, key_length, "change_ownership")) {
+		ev->owned = strtoul(value, NULL, 10) != 0;
+		return HAS_OWNED;
 	}
 	return 0;
 }
@@ -195,13 +203,18 @@ static void read_task(const char *text, const char *end, struct kmem_event *ev)
 	ev->comm[length] = 0;
 }
 
-/* ftrace's flags, between CPU and time: the third is the context, '.' being a task's. Where
- * the column is missing there is nothing but blanks. */
-static bool flags_in_irq(const char *from, const char *end)
+/* ftrace's flags, between CPU and time: the third is the context, the fourth how deep
+ * preemption is disabled, '.' being a task's and 0. Where the column is missing there is
+ * nothing but blanks. */
+static void read_flags(const char *from, const char *end, struct kmem_event *ev)
 {
 	const char *flags = from < end ? from + strspn(from, " \t") : end;
 
-	return end - flags > 3 && strchr("hHsSzZ", flags[2]) != NULL;
+	if (end - flags <= 3)
+		return;
+	ev->in_irq = strchr("hHsSzZ", flags[2]) != NULL;
+	if (isxdigit((unsigned char)flags[3]))
+		ev->depth = (uint8_t)strtoul((char[]){flags[3], 0}, NULL, 16);
 }
 
 /* Reads the time that ends at `colon`, then CPU and task. */
@@ -226,7 +239,7 @@ static bool read_head(const char *line, const char *colon, struct kmem_event *ev
 		bracket--;
 	ev->cpu = *bracket == '[' ? (uint32_t)strtoul(bracket + 1, NULL, 10) : 0;
 	if (*bracket == '[')
-		ev->in_irq = flags_in_irq(bracket + strcspn(bracket, "]") + 1, from);
+		read_flags(bracket + strcspn(bracket, "]") + 1, from, ev);
 	read_task(line, *bracket == '[' ? bracket : from, ev);
 	return true;
 }
@@ -268,6 +281,7 @@ enum kmem_line kmem_parse(const char *line, struct kmem_event *ret)
 	if (ret->kind == KMEM_OTHER)
 		return KMEM_LINE_EVENT;
 	has = read_fields(end + 1, ret);
+	ret->told = (has & (HAS_TYPE | HAS_OWNED)) == (HAS_TYPE | HAS_OWNED);
 	/* Old kernels did not print the order of what a batch frees: it is always 0. */
 	needs = ret->kind == KMEM_ALLOC	 ? HAS_PFN | HAS_ORDER | HAS_GFP
 		: ret->kind == KMEM_FREE ? HAS_PFN | HAS_ORDER

@@ -33,7 +33,12 @@ struct kmem_event {
 	uint32_t gfp;
 	bool gfp_unknown; /* there was a flag that this kernel does not know */
 	char comm[KMEM_COMM_LENGTH];
-	bool in_irq; /* in a hard or soft interrupt; false where the text does not say */
+	bool in_irq;   /* in a hard or soft interrupt; false where the text does not say */
+	uint8_t depth; /* how often preemption was disabled; 0 where the text does not say */
+	/* Of a fallback: who asked, and whether the pageblock is of that type now. Old kernels
+	 * do not say it: told is false. */
+	uint32_t migratetype;
+	bool owned, told;
 };
 
 enum kmem_line {

@@ -1,12 +1,12 @@
 /*
- * test_boosts.c - when kswapd came late, the replay finds out when; and when something
- * drained the CPU's lists between two ops, it follows.
+ * test_boosts.c - what a trace tells beside its ops, and what it does not: when kswapd came
+ * late, the replay finds out when; when something drained the CPU's lists between two ops,
+ * it follows; what a steal made of a pageblock is as the trace says.
  *
- * No recording has these, so they are made: the trace that boosts is played with the boost
+ * No recording has the first two, so they are made: the trace that boosts is played with the boost
  * kept for a while, or with the lists drained at some op, and what the machine gives then is
  * taken for what Linux gave. Played as recorded, it agrees again: with the boost kept for
- * exactly as long, or with exactly those drains followed. (The source is included, because
- * the way into it is between its functions.)
+ * exactly as long, or with exactly those drains followed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +14,11 @@
 #include <stdint.h>
 /* After the four above, as cmocka wants it. */
 #include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "../../server/conformance/trace.c"
+#include "frames/pcp.h"
+#include "trace.h"
 
 static const char *const path = SOURCE_DIR "/tests/linux/traces/686-pae-1G-fill";
 
@@ -36,7 +39,7 @@ static void drain_after(struct trace *t, struct box *b, size_t at)
 			drain.pfn = pfn;
 			drain.order = (u8)pcp_list_order(&e->st->layout, list);
 			drain.is_drain = true;
-			assert_true(keep(t, &drain));
+			assert_true(trace_keep(t, &drain));
 		}
 	}
 	assert_int_equal(box_op(b, OP_DRAIN_PCP), STATUS_OK);
@@ -47,14 +50,14 @@ static void drain_after(struct trace *t, struct box *b, size_t at)
 static size_t forge(struct trace *t, struct box *b, size_t drained)
 {
 	size_t nr = t->nr;
-	u32 *now = calloc(t->nr_frames, sizeof *now);
+	u32 *now = calloc(t->layout.max_pfn, sizeof *now);
 	size_t changed = 0;
 
 	/* Linux's drains are of the frames as they were named before. */
 	for (size_t i = 0; i < t->nr; i++)
 		t->ops[i].first_drained = t->ops[i].last_drained = 0;
 	t->nr_drained = 0;
-	memset(t->last_free, 0, t->nr_frames * sizeof *t->last_free);
+	memset(t->last_free, 0, t->layout.max_pfn * sizeof *t->last_free);
 	assert_non_null(now);
 	for (size_t i = 0; i < nr; i++) {
 		struct kmem_op *op = &t->ops[i].op;
@@ -64,12 +67,12 @@ static size_t forge(struct trace *t, struct box *b, size_t drained)
 			op->pfn = now[was];
 			now[was] = 0;
 		}
-		assert_int_equal(play_op(t, b, op), STATUS_OK);
+		assert_int_equal(trace_play_op(t, b, op), STATUS_OK);
 		if (op->is_alloc) {
 			op->pfn = now[was] = (u32)b->res.values[0];
 			changed += op->pfn != was;
 		}
-		take_boosts_back(t, b, i);
+		trace_take_boosts_back(t, b, i);
 		if (i == drained)
 			drain_after(t, b, i);
 	}
@@ -82,26 +85,26 @@ static void late_by(size_t ops)
 {
 	struct conformance_report r = {0};
 	struct trace t;
-	struct box *b = begin(path, &r);
+	struct box *b = trace_box(path, &r);
 	size_t given;
 
 	assert_non_null(b);
 	assert_true(trace_begin(&t, b));
-	assert_true(read_trace(&t, path, &r));
-	assert_int_equal(play(&t, b, &r), t.nr);
-	given = t.last_boost;
+	assert_true(trace_read(&t, path, &r));
+	assert_int_equal(trace_play(&t, b, &r), t.nr);
+	given = t.difference.last_boost;
 	box_free(b);
 
-	b = begin(path, &r);
+	b = trace_box(path, &r);
 	assert_non_null(b);
 	t.holds[t.nr_holds++] = (struct hold){given, given + ops};
 	assert_true(forge(&t, b, SIZE_MAX) > 0);
 	box_free(b);
 
-	b = begin(path, &r);
+	b = trace_box(path, &r);
 	assert_non_null(b);
 	t.nr_holds = 0;
-	play_as_recorded(&t, b, path, &r);
+	trace_play_as_recorded(&t, b, path, &r);
 	assert_int_equal(r.agreed, t.nr);
 	assert_int_equal(t.nr_holds, 1);
 	assert_int_equal(t.holds[0].given, given);
@@ -121,12 +124,12 @@ static void kswapd_came_late(void **state)
 static void drained_after(size_t at)
 {
 	struct conformance_report r = {0};
-	struct box *b = begin(path, &r);
+	struct box *b = trace_box(path, &r);
 	struct trace t;
 
 	assert_non_null(b);
 	assert_true(trace_begin(&t, b));
-	assert_true(read_trace(&t, path, &r));
+	assert_true(trace_read(&t, path, &r));
 	if (!t.ops) {
 		fail_msg("a trace without ops");
 		return;
@@ -136,21 +139,21 @@ static void drained_after(size_t at)
 	assert_true(forge(&t, b, at) > 0);
 	box_free(b);
 
-	b = begin(path, &r);
+	b = trace_box(path, &r);
 	assert_non_null(b);
-	play_as_recorded(&t, b, path, &r);
+	trace_play_as_recorded(&t, b, path, &r);
 	assert_int_equal(r.agreed, t.nr);
 	assert_true(t.nr_drained > 0);
-	assert_int_equal(t.followed, t.nr_drained);
+	assert_int_equal(t.tally.followed, t.nr_drained);
 	assert_string_equal(r.difference, "");
 	box_free(b);
 
 	/* Without the events it cannot be known. */
 	r = (struct conformance_report){0};
-	b = begin(path, &r);
+	b = trace_box(path, &r);
 	assert_non_null(b);
 	t.ops[at].first_drained = 0;
-	assert_true(play(&t, b, &r) < t.nr);
+	assert_true(trace_play(&t, b, &r) < t.nr);
 	box_free(b);
 	trace_end(&t);
 }
@@ -162,10 +165,41 @@ static void something_drained(void **state)
 	drained_after(150000);
 }
 
+/* Of a pageblock of which most is page cache, Linux leaves the type: the trace tells, and
+ * without it nobody knows. What interrupts freed in the middle of a batch is told, too. */
+static void types_are_told(void **state)
+{
+	static const char *const movable = SOURCE_DIR "/tests/linux/traces/686-pae-900M-movable";
+	struct conformance_report r = {0};
+	struct box *b = trace_box(movable, &r);
+	struct trace t;
+
+	(void)state;
+	assert_non_null(b);
+	assert_true(trace_begin(&t, b));
+	assert_true(trace_read(&t, movable, &r));
+	trace_play_as_recorded(&t, b, movable, &r);
+	assert_int_equal(r.agreed, t.nr);
+	assert_int_equal(t.tally.retyped, 2);
+	assert_int_equal(t.nr_told_past_lists, 4);
+	box_free(b);
+
+	b = trace_box(movable, &r);
+	assert_non_null(b);
+	for (size_t i = 0; i < t.nr; i++)
+		t.ops[i].first_stolen = 0;
+	trace_play_as_recorded(&t, b, movable, &r);
+	assert_true(r.agreed < t.nr);
+	assert_non_null(strstr(r.difference, "; Linux: frame 0x"));
+	box_free(b);
+	trace_end(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(kswapd_came_late),
-					   cmocka_unit_test(something_drained)};
+					   cmocka_unit_test(something_drained),
+					   cmocka_unit_test(types_are_told)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
