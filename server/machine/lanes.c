@@ -1,18 +1,31 @@
 /*
  * lanes.c - the ops that wait before a machine, by client.
  *
+ * A visit takes up to QUANTUM ops of one lane: the answers of one client's ops leave
+ * together, and what they cost is mostly what a message costs. A client that had nothing
+ * here and comes with an op does not wait for all the others' visits: new lanes have a round
+ * of their own, of short visits, and the two rounds are visited in turn.
+ *
  * Invariants:
  *  1. A client has at most one lane, and a lane at least one request: the last
  *     request that leaves takes its lane with it.
- *  2. Within a lane ops are taken in the order in which they came. Between lanes
- *     it goes round, LANE_QUANTUM ops a visit, so that what one client can add to
- *     another's wait is bounded by the number of clients, not by its own queue.
+ *  2. Within a lane ops are taken in the order in which they came. Each round goes from
+ *     lane to lane, and a lane that has had its visit in the new one goes on in the old one.
+ *     So what one client can add to another's wait is bounded by the number of clients, not
+ *     by its own queue, and no number of new lanes can keep an old one from its visit.
+ *  3. `visited` is in its round's list.
  */
 #include "machine_priv.h"
 
 #include <stdlib.h>
 
-enum { LANE_QUANTUM = 16 };
+enum { QUANTUM = 128, NEW_QUANTUM = 16 };
+
+void lanes_init(struct lanes *l)
+{
+	TAILQ_INIT(&l->round[false]);
+	TAILQ_INIT(&l->round[true]);
+}
 
 static struct machine_lane **bucket_of(struct lanes *l, uint64_t client)
 {
@@ -35,15 +48,8 @@ static struct machine_lane *lane_open(struct lanes *l, uint64_t client)
 	lane->head = lane->tail = NULL;
 	lane->chain = *bucket;
 	*bucket = lane;
-	if (l->turn) {
-		/* At the end of the round: before the one whose turn it is. */
-		lane->next = l->turn;
-		lane->prev = l->turn->prev;
-		lane->prev->next = lane->next->prev = lane;
-	} else {
-		l->turn = lane->next = lane->prev = lane;
-		l->credit = LANE_QUANTUM;
-	}
+	lane->is_old = false;
+	TAILQ_INSERT_TAIL(&l->round[false], lane, link);
 	return lane;
 }
 
@@ -54,12 +60,9 @@ static void lane_close(struct lanes *l, struct machine_lane *lane)
 	while (*at != lane)
 		at = &(*at)->chain;
 	*at = lane->chain;
-	if (l->turn == lane) {
-		l->turn = lane->next == lane ? NULL : lane->next;
-		l->credit = LANE_QUANTUM;
-	}
-	lane->prev->next = lane->next;
-	lane->next->prev = lane->prev;
+	if (l->visited == lane)
+		l->visited = NULL;
+	TAILQ_REMOVE(&l->round[lane->is_old], lane, link);
 	lane->chain = l->spare;
 	l->spare = lane;
 }
@@ -98,18 +101,34 @@ void lanes_remove(struct lanes *l, struct machine_request *r)
 		lane_close(l, lane);
 }
 
+/* The lane visited goes to the end of the old round, and the first of the other round is
+ * next, or of the same if that one is empty. There is a lane. */
+static void next_visit(struct lanes *l)
+{
+	struct machine_lane *lane = l->visited;
+
+	if (lane) {
+		TAILQ_REMOVE(&l->round[lane->is_old], lane, link);
+		lane->is_old = true;
+		TAILQ_INSERT_TAIL(&l->round[true], lane, link);
+	}
+	l->is_old = !l->is_old;
+	if (TAILQ_EMPTY(&l->round[l->is_old]))
+		l->is_old = !l->is_old;
+	l->visited = TAILQ_FIRST(&l->round[l->is_old]);
+	l->credit = l->is_old ? QUANTUM : NEW_QUANTUM;
+}
+
 struct machine_request *lanes_take(struct lanes *l)
 {
 	struct machine_request *r;
 
-	if (!l->turn)
+	if (!l->queued)
 		return NULL;
-	if (!l->credit) {
-		l->turn = l->turn->next;
-		l->credit = LANE_QUANTUM;
-	}
+	if (!l->visited || !l->credit)
+		next_visit(l);
 	l->credit--;
-	r = l->turn->head;
+	r = l->visited->head;
 	lanes_remove(l, r);
 	return r;
 }

@@ -7,6 +7,8 @@
 #ifndef MACHINE_PRIV_H
 #define MACHINE_PRIV_H
 
+#include <sys/queue.h>
+
 #include "backend.h"
 #include "machine.h"
 
@@ -14,20 +16,24 @@
 struct machine_lane {
 	uint64_t client;
 	struct machine_request *head, *tail;
-	struct machine_lane *next, *prev; /* ring of the machine's lanes */
-	struct machine_lane *chain;	  /* of its hash bucket */
+	bool is_old;			/* it has had a visit since it came to be */
+	TAILQ_ENTRY(machine_lane) link; /* of its round */
+	struct machine_lane *chain;	/* of its hash bucket */
 };
 
 enum { LANE_BUCKETS = 64 };
 
 struct lanes {
-	struct machine_lane *turn; /* whose turn it is; NULL: no lane */
-	unsigned credit;	   /* requests that it may still have in this turn */
-	unsigned queued;	   /* requests in all lanes */
+	TAILQ_HEAD(, machine_lane) round[2]; /* of new ones and of old ones, next one first */
+	bool is_old;			     /* the round that was visited last */
+	struct machine_lane *visited;	     /* NULL: its visit is over */
+	unsigned credit;		     /* requests that it may still have in this visit */
+	unsigned queued;		     /* requests in all lanes */
 	struct machine_lane *buckets[LANE_BUCKETS];
 	struct machine_lane *spare; /* freed ones */
 };
 
+void lanes_init(struct lanes *l);
 void lanes_put(struct lanes *l, struct machine_request *r);
 struct machine_request *lanes_take(struct lanes *l); /* NULL: none */
 void lanes_remove(struct lanes *l, struct machine_request *r);

@@ -145,6 +145,7 @@ struct machine *machine_make(struct machines *ms, const char *name, size_t lengt
 	m->type = type;
 	m->config = *config;
 	m->booted = !(config->flags & CONFIG_EARLY);
+	lanes_init(&m->lanes);
 	memcpy(m->name, name, length);
 	return m;
 }

@@ -227,6 +227,100 @@ static void limits_have_answers(void **state)
 	world_close(&w);
 }
 
+/* ---- lanes ---- */
+
+/* A request of this client at the end of its lane, `sequence` on. */
+static void enqueue(struct lanes *l, uint64_t client, uint64_t sequence)
+{
+	struct machine_request *r = calloc(1, sizeof *r);
+
+	assert_non_null(r);
+	r->client = client;
+	r->sequence = sequence;
+	lanes_put(l, r);
+}
+
+/* The client whose request is next; its requests come in their order. */
+static uint64_t dequeue(struct lanes *l, uint64_t sequence[])
+{
+	struct machine_request *r = lanes_take(l);
+	uint64_t client;
+
+	assert_non_null(r);
+	client = r->client;
+	assert_int_equal(r->sequence, sequence[client]++);
+	free(r);
+	return client;
+}
+
+static void drain(struct lanes *l, uint64_t sequence[])
+{
+	while (l->queued)
+		dequeue(l, sequence);
+	assert_null(lanes_take(l));
+	lanes_clear(l);
+}
+
+/* Who comes with one op waits for no more than a visit of one other client, however many
+ * there are with however much. */
+static void a_new_lane_does_not_wait_for_the_round(void **state)
+{
+	enum { CLIENTS = 50, EACH = 1000, VISIT = 200 };
+	uint64_t sequence[CLIENTS + 1] = {0};
+	struct lanes lanes = {0};
+
+	(void)state;
+	lanes_init(&lanes);
+	for (uint64_t i = 0; i < EACH; i++)
+		for (uint64_t client = 1; client <= CLIENTS; client++)
+			enqueue(&lanes, client, i);
+	for (unsigned round = 0; round < 40; round++) {
+		unsigned waited = 0;
+
+		for (unsigned i = 0; i < 100 * round; i++)
+			assert_int_not_equal(dequeue(&lanes, sequence), 0);
+		/* Once the others are old. */
+		enqueue(&lanes, 0, round);
+		while (dequeue(&lanes, sequence) != 0)
+			waited++;
+		assert_true(round < 10 || waited < VISIT);
+		if (lanes.queued < 5000)
+			break;
+	}
+	drain(&lanes, sequence);
+}
+
+/* Clients that come anew all the time do not keep one from its visits, nor does one with
+ * much to do keep those with little. */
+static void no_lane_starves(void **state)
+{
+	enum { OTHERS = 20, STEPS = 20000, BETWEEN = 400 };
+	uint64_t sequence[OTHERS + 1] = {0}, sent[OTHERS + 1] = {0};
+	unsigned since[OTHERS + 1] = {0};
+	struct lanes lanes = {0};
+
+	(void)state;
+	lanes_init(&lanes);
+	for (uint64_t i = 0; i < STEPS; i++)
+		enqueue(&lanes, 0, i);
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t client;
+
+		/* Whoever has nothing left comes again with a little. */
+		for (client = 1; client <= OTHERS; client++)
+			if (sent[client] == sequence[client])
+				for (unsigned i = 0; i < 10; i++)
+					enqueue(&lanes, client, sent[client]++);
+		client = dequeue(&lanes, sequence);
+		for (uint64_t i = 0; i <= OTHERS; i++)
+			since[i]++;
+		assert_true(since[client] < (client ? BETWEEN * OTHERS / 2 : BETWEEN));
+		since[client] = 0;
+	}
+	assert_true(sequence[0] > STEPS / 4);
+	drain(&lanes, sequence);
+}
+
 /* ---- looks ---- */
 
 struct look {
@@ -387,6 +481,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_broken_invariant_loses_one_machine),
 	    cmocka_unit_test(limits_have_answers),
+	    cmocka_unit_test(a_new_lane_does_not_wait_for_the_round),
+	    cmocka_unit_test(no_lane_starves),
 	    cmocka_unit_test(a_look_pauses_its_own_machine_only),
 	    cmocka_unit_test(a_machine_may_end_while_it_is_looked_into),
 	    cmocka_unit_test(a_commit_may_fail_while_a_machine_is_looked_into),
