@@ -72,18 +72,42 @@ struct fault trap_copy(void *to, const void *from, u32 bytes);
 /* Copies in ring 3, between user memory and HOST_USER_DATA_VA. */
 struct fault trap_copy_user(u32 to, u32 from, u32 bytes);
 
-/* link.c: the virtio port as a byte stream. */
+/* link.c: the virtio port as a byte stream. What is done for each record is done in line:
+ * an emulated CPU looks up where each call and each return goes. */
 void link_init(void);
 void link_use(volatile u32 *registers); /* the same device through another mapping */
-/* Reading waits for what has not come, after sending what has been written. */
-void link_read(void *to, u32 bytes);
-/* The same in place, until anything is read again; what came in pieces is put together in
- * `spare`. At most a page, and not 0. */
-const void *link_take(void *spare, u32 bytes);
-void link_write(const void *from, u32 bytes);
-/* Room for so many bytes, a page at most, to be filled before anything else is written. */
-void *link_room(u32 bytes);
 void link_flush(void);
+struct link_input {
+	const u8 *at;
+	u32 left; /* in the buffer received first */
+};
+struct link_output {
+	u8 *at;
+	u32 left; /* in the buffer being filled */
+};
+extern struct link_input link_input;
+extern struct link_output link_output;
+/* Reading waits for what has not come, after sending what has been written. Or it is done
+ * in place, of what is there. */
+void link_read(void *to, u32 bytes);
+static inline void link_skip(u32 bytes)
+{
+	link_input.at += bytes;
+	link_input.left -= bytes;
+}
+void link_write(const void *from, u32 bytes);
+/* Room for so many bytes, a page at most; what of it is filled is to be added. */
+static inline void *link_room(u32 bytes)
+{
+	if (link_output.left < bytes)
+		link_flush();
+	return link_output.at;
+}
+static inline void link_add(u32 bytes)
+{
+	link_output.at += bytes;
+	link_output.left -= bytes;
+}
 void link_interrupted(void);
 
 /* port.c */

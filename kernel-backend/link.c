@@ -89,11 +89,11 @@ static u8 rx_buffers[QUEUE_SIZE][RX_BYTES] __attribute__((aligned(64)));
 static u8 tx_buffers[TX_BUFFERS][TX_BYTES] __attribute__((aligned(64)));
 
 static volatile u32 *regs;
-static u32 rx_at, rx_left; /* in the received buffer at the head */
+struct link_input link_input; /* in rx_current */
+struct link_output link_output = {tx_buffers[0], TX_BYTES};
 static u32 rx_current;
 static bool rx_is_held; /* rx_current is a buffer, ours until all of it has been read */
-static u32 tx_length;	/* in the buffer being filled */
-static u32 tx_free;	/* buffers the device does not have, this one included */
+static u32 tx_free;	/* buffers the device does not have, the one being filled included */
 static u32 tx_current;
 static u32 refills; /* since the device was last told */
 
@@ -224,29 +224,20 @@ static void reclaim(void)
 
 void link_flush(void)
 {
-	if (!tx_length)
+	u32 length = TX_BYTES - link_output.left;
+
+	if (!length)
 		return;
-	tx.desc[tx_current].length = tx_length;
+	tx.desc[tx_current].length = length;
 	offer(&tx, tx_current);
 	tx_free--;
 	regs[REG_QUEUE_NOTIFY] = TX;
 	/* The device gives buffers back in the order in which it got them. */
 	tx_current = (tx_current + 1) % TX_BUFFERS;
-	tx_length = 0;
+	link_output = (struct link_output){tx_buffers[tx_current], TX_BYTES};
 	if (!tx_free)
 		await(&tx);
 	reclaim();
-}
-
-void *link_room(u32 bytes)
-{
-	void *room;
-
-	if (TX_BYTES - tx_length < bytes)
-		link_flush();
-	room = tx_buffers[tx_current] + tx_length;
-	tx_length += bytes;
-	return room;
 }
 
 void link_write(const void *from, u32 bytes)
@@ -254,12 +245,13 @@ void link_write(const void *from, u32 bytes)
 	const u8 *f = from;
 
 	while (bytes) {
-		u32 room = TX_BYTES - tx_length, n = bytes < room ? bytes : room;
+		u32 room = link_output.left, n = bytes < room ? bytes : room;
 
-		__builtin_memcpy(link_room(n), f, n);
+		__builtin_memcpy(link_output.at, f, n);
+		link_add(n);
 		f += n;
 		bytes -= n;
-		if (tx_length == TX_BYTES)
+		if (!link_output.left)
 			link_flush();
 	}
 }
@@ -280,48 +272,26 @@ static void next_input(void)
 	}
 	await(&rx);
 	rx_current = rx.used.ring[rx.seen % QUEUE_SIZE].id;
-	rx_left = rx.used.ring[rx.seen % QUEUE_SIZE].length;
-	rx_at = 0;
+	link_input =
+	    (struct link_input){rx_buffers[rx_current], rx.used.ring[rx.seen % QUEUE_SIZE].length};
 	rx_is_held = true;
 	rx.seen++;
 }
 
-/* Up to so many bytes of what has come, in place; their number. */
-static u32 next_bytes(u32 most, const u8 **ret_bytes)
-{
-	u32 n;
-
-	if (!rx_left)
-		next_input();
-	n = most < rx_left ? most : rx_left;
-	*ret_bytes = rx_buffers[rx_current] + rx_at;
-	rx_at += n;
-	rx_left -= n;
-	return n;
-}
-
 void link_read(void *to, u32 bytes)
 {
-	const u8 *from;
 	u8 *t = to;
 
 	while (bytes) {
-		u32 n = next_bytes(bytes, &from);
+		u32 n = bytes < link_input.left ? bytes : link_input.left;
 
-		__builtin_memcpy(t, from, n);
+		if (!n) {
+			next_input();
+			continue;
+		}
+		__builtin_memcpy(t, link_input.at, n);
+		link_skip(n);
 		t += n;
 		bytes -= n;
 	}
-}
-
-const void *link_take(void *spare, u32 bytes)
-{
-	const u8 *from;
-	u32 n = next_bytes(bytes, &from);
-
-	if (n == bytes)
-		return from;
-	__builtin_memcpy(spare, from, n);
-	link_read((u8 *)spare + n, bytes - n);
-	return spare;
 }

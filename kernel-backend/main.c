@@ -32,15 +32,9 @@ static void say_hello(void)
 	send_frame(WIRE_HELLO, 0, &hello, sizeof hello);
 }
 
-/* Until anything else is read. */
-static const struct wire_header *read_header(void)
+static _Noreturn void refuse_frame(const struct wire_header *h)
 {
-	static struct wire_header spare;
-	const struct wire_header *h = link_take(&spare, sizeof spare);
-
-	if (h->magic != WIRE_MAGIC)
-		panic("garbage on the link: %x where a frame should begin", h->magic);
-	return h;
+	panic("garbage on the link: %x where a frame should begin", h->magic);
 }
 
 static u32 page_offset(void)
@@ -91,10 +85,13 @@ static bool bring_up(bool attach, struct engine_error *why)
 
 static void start_machine(void)
 {
-	struct wire_header h = *read_header();
+	struct wire_header h;
 	struct engine_error why = {""};
 	struct wire_ready ready = {0, 0};
 
+	link_read(&h, sizeof h);
+	if (h.magic != WIRE_MAGIC)
+		refuse_frame(&h);
 	if ((h.type != WIRE_CREATE && h.type != WIRE_ATTACH) || h.length != wire_pad(sizeof config))
 		panic("frame %u of %u bytes where a configuration should be", h.type, h.length);
 	link_read(&config, sizeof config);
@@ -118,50 +115,101 @@ static void start_machine(void)
 	}
 }
 
-/* Unrolled, because an emulated CPU takes as long for a loop's bookkeeping as for its work. */
 static inline void copy(u64 *to, const u64 *from, u32 nr)
 {
-#pragma GCC unroll 6
 	for (u32 i = 0; i < nr; i++)
 		to[i] = from[i];
 }
 
-static void read_op(u32 frame_length, struct engine_op *op)
-{
-	static struct wire_op spare;
-	const struct wire_op *w = link_take(&spare, sizeof spare);
+/* At its largest, but for its data. */
+struct op_frame {
+	struct wire_header header;
+	struct wire_op op;
+	u64 args[OP_ARGS];
+};
 
-	if (w->data_len > ENGINE_MAX_DATA || frame_length != sizeof *w + wire_pad(w->data_len))
-		panic("op %u with %u bytes of data in a frame of %u", w->code, w->data_len,
-		      frame_length);
-	op->code = w->code;
-	op->cpu = w->cpu;
-	op->task = w->task;
-	op->owner = w->owner;
-	copy(op->args, w->args, OP_ARGS);
-	op->data = op_data;
-	op->data_len = w->data_len;
-	if (w->data_len)
-		link_read(op_data, wire_pad(w->data_len));
+static _Noreturn void refuse_op(const struct op_frame *f)
+{
+	if (f->header.magic != WIRE_MAGIC)
+		refuse_frame(&f->header);
+	panic("frame %u of %u bytes, with %u args and %u bytes of data, where an op should be",
+	      f->header.type, f->header.length, f->header.words, f->header.count);
+}
+
+/* The next frame, but for its data, when it came in pieces. */
+static __attribute__((noinline, cold)) const struct op_frame *collect_frame(void)
+{
+	static struct op_frame frame;
+
+	link_read(&frame, offsetof(struct op_frame, args));
+	if (frame.header.magic != WIRE_MAGIC || frame.header.words > OP_ARGS)
+		refuse_op(&frame);
+	link_read(frame.args, frame.header.words * (u32)sizeof *frame.args);
+	return &frame;
+}
+
+/* Reads a frame; its type. All of *op was zero when the guest started, and what is not in the
+ * frame is. */
+static inline __attribute__((always_inline)) u32 read_op(struct engine_op *op)
+{
+	static u32 args_before;
+	const struct op_frame *f = (const void *)link_input.at;
+	bool is_whole = link_input.left >= sizeof *f;
+
+	if (!is_whole)
+		f = collect_frame();
+	u32 type = f->header.type, args = f->header.words, bytes = f->header.count;
+	u32 length = args * (u32)sizeof *f->args + sizeof f->op;
+
+	if (f->header.magic != WIRE_MAGIC || args > OP_ARGS || bytes > ENGINE_MAX_DATA ||
+	    f->header.length != length + wire_pad(bytes))
+		refuse_op(f);
+	op->code = f->op.code;
+	op->cpu = f->op.cpu;
+	op->task = f->op.task;
+	op->owner = f->op.owner;
+	op->data_len = bytes;
+	copy(op->args, f->args, args);
+	for (u32 i = args; i < args_before; i++)
+		op->args[i] = 0;
+	args_before = args;
+	if (is_whole)
+		link_skip(sizeof f->header + length);
+	if (bytes)
+		link_read(op_data, wire_pad(bytes));
+	return type;
 }
 _Static_assert(ENGINE_MAX_DATA % 8 == 0, "there is room for the padding");
 
-static void send_result(const struct engine_result *res)
+/* None, one, or all. */
+static inline u32 words_of(const u64 values[OP_VALUES])
+{
+	u64 rest = 0;
+
+	for (u32 i = 1; i < OP_VALUES; i++)
+		rest |= values[i];
+	return rest ? OP_VALUES : values[0] != 0;
+}
+
+static inline __attribute__((always_inline)) void send_result(const struct engine_result *res)
 {
 	struct {
 		struct wire_header header;
 		struct wire_result result;
+		u64 values[OP_VALUES];
 	} *out = link_room(sizeof *out);
+	u32 words = words_of(res->values), length = sizeof out->result + words * sizeof(u64);
 
 	out->header.magic = WIRE_MAGIC;
 	out->header.type = WIRE_RESULT;
-	out->header.reserved0 = 0;
-	out->header.length = (u32)sizeof out->result + wire_pad(res->data_len);
-	out->header.count = 0;
+	out->header.words = (u16)words;
+	out->header.length = length + wire_pad(res->data_len);
+	out->header.count = res->data_len;
 	out->result.op = res->op;
-	copy(out->result.values, res->values, OP_VALUES);
 	out->result.status = res->status;
-	out->result.data_len = res->data_len;
+	out->result.reserved0 = 0;
+	copy(out->values, res->values, words);
+	link_add(sizeof out->header + length);
 	if (res->data_len)
 		link_write(result_data, wire_pad(res->data_len));
 }
@@ -174,67 +222,75 @@ static u64 read_tsc(void)
 	return ticks;
 }
 
-static void execute(const struct engine_op *op, bool is_measured)
-{
-	struct engine_result res;
-	u64 start, ticks;
+static struct engine_result result = {.data = result_data}; /* the rest is the engine's */
 
-	res.data = result_data; /* the rest is the engine's to fill */
+static inline __attribute__((always_inline)) void execute(const struct engine_op *op)
+{
 	fault_inject(&engine, op);
-	start = is_measured ? read_tsc() : 0;
-	engine_execute(&engine, op, &res);
-	ticks = is_measured ? read_tsc() - start : 0;
+	engine_execute(&engine, op, &result);
 	port_send_events(&engine);
-	if (is_measured)
-		send_frame(WIRE_COST, 0, &ticks, sizeof ticks);
-	send_result(&res);
+	send_result(&result);
 }
 
-/* What the link alone costs: the same records, and no engine. */
-static void echo(const struct engine_op *op)
+static __attribute__((noinline, cold)) void measure(const struct engine_op *op)
 {
-	struct engine_result res = {.status = STATUS_OK, .values = {op->args[0]}};
+	u64 start = read_tsc(), ticks;
 
-	send_result(&res);
+	engine_execute(&engine, op, &result);
+	ticks = read_tsc() - start;
+	port_send_events(&engine);
+	send_frame(WIRE_COST, 0, &ticks, sizeof ticks);
+	send_result(&result);
 }
 
-/* Frames up to the next op for the engine. */
-static void next_op(struct engine_op *op, bool *ret_is_measured)
+/* What the link alone costs: what comes in an op goes back in a result, and no engine. */
+static inline __attribute__((always_inline)) void echo(const struct engine_op *op)
 {
-	for (;;) {
-		const struct wire_header *h = read_header();
+	result.op = op->args[0];
+	result.status = op->code;
+	result.data_len = 0;
+#pragma GCC unroll 4
+	for (u32 i = 0; i < OP_VALUES; i++)
+		result.values[i] = op->args[1 + i];
+	send_result(&result);
+}
+_Static_assert(OP_ARGS > OP_VALUES, "an op has something for each part of a result");
 
-		switch (h->type) {
-		case WIRE_OP:
-		case WIRE_MEASURE:
-			*ret_is_measured = h->type == WIRE_MEASURE;
-			read_op(h->length, op);
-			return;
-		case WIRE_ECHO:
-			read_op(h->length, op);
-			echo(op);
-			break;
-		case WIRE_END: link_flush(); power_off(0x10);
-		default: panic("frame %u where an op should be", h->type);
-		}
+static __attribute__((noinline, cold)) void other_frame(u32 type, const struct engine_op *op)
+{
+	switch (type) {
+	case WIRE_MEASURE: measure(op); break;
+	case WIRE_END: link_flush(); power_off(0x10);
+	default: panic("frame %u where an op should be", type);
 	}
 }
 
 /* An op that one CPU has read and that names another waits for that one to have the turn.
- * One that names none is refused by the engine, here as anywhere. */
-void serve(void)
+ * One that names none is refused by the engine, here as anywhere.
+ *
+ * What an op does in here is in one page: an emulated CPU goes from one page to another only
+ * after looking up where that is. */
+__attribute__((aligned(PAGE_SIZE))) void serve(void)
 {
-	static struct engine_op op;
-	static bool op_waits, is_measured;
+	static struct engine_op op = {.data = op_data};
+	static bool op_waits;
+	static u32 type;
 
 	for (;;) {
-		if (!op_waits)
-			next_op(&op, &is_measured);
-		op_waits = op.cpu != cpu_this() && op.cpu < cpu_count();
 		if (op_waits)
-			cpu_give_turn(op.cpu);
+			op_waits = false;
 		else
-			execute(&op, is_measured);
+			type = read_op(&op);
+		if (op.cpu != cpu_this() && op.cpu < cpu_count()) {
+			op_waits = true;
+			cpu_give_turn(op.cpu);
+		} else if (type == WIRE_OP) {
+			execute(&op);
+		} else if (type == WIRE_ECHO) {
+			echo(&op);
+		} else {
+			other_frame(type, &op);
+		}
 	}
 }
 

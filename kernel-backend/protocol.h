@@ -20,7 +20,7 @@
 #include "engine.h"
 
 #define WIRE_MAGIC   0x7a6e6431u /* "1dnz" */
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 
 enum wire_type {
 	WIRE_HELLO = 1,
@@ -33,7 +33,7 @@ enum wire_type {
 			long op is still at work */
 	WIRE_COMPLETION,
 	WIRE_PANIC,
-	WIRE_END,     /* daemon: power off */
+	WIRE_END,     /* daemon: power off; with a record as that of an OP */
 	WIRE_ECHO,    /* daemon: as OP, answered by a RESULT without executing anything */
 	WIRE_MEASURE, /* bench: as OP, with a WIRE_COST before its RESULT */
 	WIRE_COST,    /* a u64: by how much the TSC went on while the engine executed the op.
@@ -43,9 +43,11 @@ enum wire_type {
 struct wire_header {
 	u32 magic;
 	u16 type;
-	u16 reserved0;
+	u16 words;  /* args behind the record of an OP, values behind that of a RESULT: the last
+		       ones may be left out if they are 0 */
 	u32 length; /* bytes after the header, padding included */
-	u32 count;  /* events in a WIRE_EVENTS, bytes of text in READY and PANIC */
+	u32 count;  /* events in a WIRE_EVENTS, bytes of text in READY and PANIC, of data in OP
+		       and RESULT */
 };
 
 struct wire_hello {
@@ -54,18 +56,16 @@ struct wire_hello {
 	u32 state_bytes; /* sizeof(struct machine_state): both sides have the same engine */
 };
 
+/* Then its args, then its data. */
 struct wire_op {
 	u32 code, cpu, task, owner;
-	u64 args[OP_ARGS];
-	u32 data_len;
-	u32 reserved0;
 };
 
+/* Then its values, then its data. */
 struct wire_result {
 	u64 op;
-	u64 values[OP_VALUES];
 	u32 status;
-	u32 data_len;
+	u32 reserved0;
 };
 
 struct wire_ready {
@@ -78,10 +78,18 @@ static inline u32 wire_pad(u32 bytes)
 	return (bytes + 7) & ~7u;
 }
 
+/* Of so many args or values, those that have to be sent. */
+static inline u32 wire_words(const u64 *words, u32 nr)
+{
+	while (nr && !words[nr - 1])
+		nr--;
+	return nr;
+}
+
 _Static_assert(sizeof(struct wire_header) == 16, "wire layout");
 _Static_assert(sizeof(struct wire_hello) == 24, "wire layout");
-_Static_assert(sizeof(struct wire_op) == 72, "wire layout");
-_Static_assert(sizeof(struct wire_result) == 48, "wire layout");
+_Static_assert(sizeof(struct wire_op) == 16, "wire layout");
+_Static_assert(sizeof(struct wire_result) == 16, "wire layout");
 _Static_assert(sizeof(struct engine_event) == 28, "wire layout");
 _Static_assert(sizeof(struct engine_completion) == 48, "wire layout");
 

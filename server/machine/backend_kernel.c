@@ -45,6 +45,7 @@ enum {
 	WINDOW = 1024,		  /* ops in flight; a power of 2 */
 	FIRMWARE_BYTES = 0x9fc00, /* what QEMU uses while it starts */
 	RAM_STEP = 1 << 20,	  /* QEMU takes whole MiB */
+	SEND_BYTES = 16384,	  /* of ops, that are sent before all are there */
 	FRAME_MAX = 1 << 20,	  /* the guest's longest is a result with all its data */
 	BOOT_MS = 30000,
 	SILENT_MS = 20000,
@@ -232,15 +233,24 @@ static bool start(struct kernel_backend *k, struct engine_error *why)
 static void send_op(struct kernel_backend *k, const struct engine_op *op)
 {
 	static const u8 zeros[8];
-	struct wire_header h = {WIRE_MAGIC, WIRE_OP, 0,
-				(u32)sizeof(struct wire_op) + wire_pad(op->data_len), 0};
-	struct wire_op w = {op->code, op->cpu, op->task, op->owner, {0}, op->data_len, 0};
+	struct {
+		struct wire_header header;
+		struct wire_op op;
+		u64 args[OP_ARGS];
+	} frame;
+	u32 words = wire_words(op->args, OP_ARGS), padded = wire_pad(op->data_len);
+	u32 length = (u32)(sizeof frame.op + words * sizeof *frame.args);
 
-	memcpy(w.args, op->args, sizeof w.args);
-	qemu_write(k->qemu, &h, sizeof h);
-	qemu_write(k->qemu, &w, sizeof w);
-	qemu_write(k->qemu, op->data, op->data_len);
-	qemu_write(k->qemu, zeros, wire_pad(op->data_len) - op->data_len);
+	frame.header =
+	    (struct wire_header){WIRE_MAGIC, WIRE_OP, (u16)words, length + padded, op->data_len};
+	frame.op = (struct wire_op){op->code, op->cpu, op->task, op->owner};
+	for (u32 i = 0; i < words; i++)
+		frame.args[i] = op->args[i];
+	qemu_write(k->qemu, &frame, sizeof frame.header + length);
+	if (padded) {
+		qemu_write(k->qemu, op->data, op->data_len);
+		qemu_write(k->qemu, zeros, padded - op->data_len);
+	}
 }
 
 static void expect_answer(struct kernel_backend *k)
@@ -482,10 +492,13 @@ static struct kernel_backend *make(const struct engine_config *config,
 static void kernel_free(struct backend *b)
 {
 	struct kernel_backend *k = self(b);
-	const struct wire_header h = {WIRE_MAGIC, WIRE_END, 0, 0, 0};
+	const struct {
+		struct wire_header header;
+		struct wire_op op;
+	} end = {{WIRE_MAGIC, WIRE_END, 0, sizeof end.op, 0}, {0}};
 
 	if (k->state == RUNNING)
-		qemu_write(k->qemu, &h, sizeof h);
+		qemu_write(k->qemu, &end, sizeof end);
 	qemu_stop(k->qemu, k->state == RUNNING);
 	sim_free(k->view);
 	if (k->ram_file >= 0)
@@ -576,6 +589,9 @@ static void kernel_submit(struct backend *b, const struct engine_op *op, struct 
 	send_op(k, op);
 	if (k->nr == 1)
 		expect_answer(k);
+	/* So that the guest works while we do. */
+	if (qemu_unsent(k->qemu) >= SEND_BYTES)
+		qemu_flush(k->qemu);
 }
 
 static void hand_on(struct kernel_backend *k)
@@ -588,17 +604,21 @@ static void hand_on(struct kernel_backend *k)
 static void take_result(struct kernel_backend *k, const struct wire_header *h, const u8 *body)
 {
 	const struct wire_result *w = (const struct wire_result *)(const void *)body;
+	const u64 *values = (const u64 *)(const void *)(body + sizeof *w);
 	struct engine_result *res = k->flight[k->first].res;
 
-	if (w->data_len > ENGINE_MAX_DATA || h->length != sizeof *w + wire_pad(w->data_len)) {
+	if (h->words > OP_VALUES || h->count > ENGINE_MAX_DATA ||
+	    h->length != sizeof *w + h->words * sizeof *values + wire_pad(h->count)) {
 		lose(k, "garbage on the link from the guest");
 		return;
 	}
 	res->op = w->op;
 	res->status = w->status;
-	memcpy(res->values, w->values, sizeof res->values);
-	res->data_len = w->data_len;
-	memcpy(res->data, body + sizeof *w, w->data_len);
+	for (u32 i = 0; i < OP_VALUES; i++)
+		res->values[i] = i < h->words ? values[i] : 0;
+	res->data_len = h->count;
+	if (h->count)
+		memcpy(res->data, values + h->words, h->count);
 	k->first = (k->first + 1) % WINDOW;
 	if (--k->nr == 0)
 		expect_answer(k);

@@ -255,6 +255,11 @@ void qemu_write(struct qemu *q, const void *bytes, size_t length)
 	q->out.end += length;
 }
 
+size_t qemu_unsent(const struct qemu *q)
+{
+	return held(&q->out);
+}
+
 static void on_written(uv_write_t *write, int error)
 {
 	struct qemu *q = write->data;

@@ -37,6 +37,7 @@ const u8 *qemu_input(struct qemu *q, size_t *ret_length);
 void qemu_consume(struct qemu *q, size_t bytes);
 /* Collects what is to be sent; qemu_flush() sends it. */
 void qemu_write(struct qemu *q, const void *bytes, size_t length);
+size_t qemu_unsent(const struct qemu *q); /* bytes collected */
 void qemu_flush(struct qemu *q);
 
 /* It must send something within so many milliseconds, and again after each input; else

@@ -108,13 +108,18 @@ static bool take(struct guest *g, void *to, size_t bytes)
 	return true;
 }
 
-static bool send_body(struct guest *g, u16 type, const void *body, u32 bytes)
+static bool put_padding(struct guest *g, u32 bytes)
 {
 	static const u8 zeros[8];
+
+	return put(g, zeros, wire_pad(bytes) - bytes);
+}
+
+static bool send_body(struct guest *g, u16 type, const void *body, u32 bytes)
+{
 	struct wire_header h = {WIRE_MAGIC, type, 0, wire_pad(bytes), 0};
 
-	return put(g, &h, sizeof h) && put(g, body, bytes) &&
-	       put(g, zeros, wire_pad(bytes) - bytes) && flush(g);
+	return put(g, &h, sizeof h) && put(g, body, bytes) && put_padding(g, bytes) && flush(g);
 }
 
 /* Reads frames up to one of this type. Events on the way are kept; what is in the
@@ -223,14 +228,13 @@ bool guest_start_counting(struct guest *g, const char *kernel, const struct engi
 
 bool guest_send(struct guest *g, u16 type, const struct engine_op *op)
 {
-	struct wire_header h = {WIRE_MAGIC, type, 0,
-				(u32)sizeof(struct wire_op) + wire_pad(op->data_len), 0};
-	struct wire_op w = {op->code, op->cpu, op->task, op->owner, {0}, op->data_len, 0};
-	static const u8 zeros[8];
+	struct wire_op w = {op->code, op->cpu, op->task, op->owner};
+	u32 words = wire_words(op->args, OP_ARGS), bytes = words * (u32)sizeof *op->args;
+	struct wire_header h = {WIRE_MAGIC, type, (u16)words,
+				(u32)sizeof w + bytes + wire_pad(op->data_len), op->data_len};
 
-	memcpy(w.args, op->args, sizeof w.args);
-	return (put(g, &h, sizeof h) && put(g, &w, sizeof w) && put(g, op->data, op->data_len) &&
-		put(g, zeros, wire_pad(op->data_len) - op->data_len)) ||
+	return (put(g, &h, sizeof h) && put(g, &w, sizeof w) && put(g, op->args, bytes) &&
+		put(g, op->data, op->data_len) && put_padding(g, op->data_len)) ||
 	       fail(g, "write to the guest");
 }
 
@@ -239,15 +243,18 @@ bool guest_receive(struct guest *g, struct engine_result *res)
 	struct wire_header h;
 	u8 *body = flush(g) ? receive(g, WIRE_RESULT, &h) : NULL;
 	struct wire_result out;
+	size_t bytes;
 
 	if (!body)
 		return false;
 	memcpy(&out, body, sizeof out);
+	bytes = h.words * sizeof *res->values;
 	res->op = out.op;
 	res->status = out.status;
-	res->data_len = out.data_len;
-	memcpy(res->values, out.values, sizeof res->values);
-	memcpy(res->data, body + sizeof out, out.data_len);
+	res->data_len = h.count;
+	memset(res->values, 0, sizeof res->values);
+	memcpy(res->values, body + sizeof out, bytes);
+	memcpy(res->data, body + sizeof out + bytes, h.count);
 	free(body);
 	return true;
 }
@@ -305,10 +312,11 @@ struct engine_digest guest_digest(struct guest *g)
 
 int guest_stop(struct guest *g)
 {
+	const struct wire_op end = {0};
 	int status = 0;
 
 	if (g->link > 0) {
-		send_body(g, WIRE_END, NULL, 0);
+		send_body(g, WIRE_END, &end, sizeof end);
 		close(g->link);
 	}
 	if (g->pid > 0)
