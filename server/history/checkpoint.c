@@ -48,6 +48,9 @@ static int load_saved(struct history *h)
 		    .op = (uint64_t)sqlite3_column_int64(st, 2) & KEY_OP_MASK,
 		    .time_ns = sqlite3_column_int64(st, 3),
 		};
+		/* Its last ops may be among those that are forgotten. */
+		if (h->saved[id].first_op > 1 && h->ends[id] < h->saved[id].first_op)
+			h->ends[id] = h->saved[id].first_op;
 	}
 	sqlite3_finalize(st);
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
@@ -314,6 +317,14 @@ static bool delete_range(struct history *h, enum history_statement which, int64_
 	return !h->journal.error;
 }
 
+/* The next row is made behind the largest key and the largest id that there are (journal.c,
+ * invariant 4): these two stay until there is something newer. */
+static bool is_newest(const struct history *h, int64_t key, int64_t first_event, int64_t nr_events)
+{
+	return key == h->journal.last_key ||
+	       (nr_events && (uint64_t)(first_event + nr_events) == h->journal.next_event);
+}
+
 /* Deletes the oldest ops of a machine that lie before its first_op. False: there are none,
  * or the turn has failed. */
 static bool sweep_ops(struct history *h, uint64_t machine)
@@ -335,9 +346,11 @@ static bool sweep_ops(struct history *h, uint64_t machine)
 	sqlite3_bind_int64(st, 2, end - 1);
 	sqlite3_bind_int64(st, 3, SWEEP_OPS);
 	for (; nr < SWEEP_OPS && sqlite3_step(st) == SQLITE_ROW; nr++) {
-		last = sqlite3_column_int64(st, 0);
 		events[nr].first = sqlite3_column_int64(st, 1);
 		events[nr].nr = sqlite3_column_int64(st, 2);
+		if (is_newest(h, sqlite3_column_int64(st, 0), events[nr].first, events[nr].nr))
+			break;
+		last = sqlite3_column_int64(st, 0);
 	}
 	sqlite3_reset(st);
 	for (int i = 0; i < nr; i++)

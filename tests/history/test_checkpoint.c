@@ -395,6 +395,46 @@ static void what_is_pruned_is_gone_and_the_machine_is_not(void **state)
 	assert_int_equal(m.rebuild.error, MACHINE_E_PRUNED);
 }
 
+static void checkpoint_by_hand(struct world *w, uint64_t machine, uint64_t op)
+{
+	struct history_checkpoint c = {.machine = machine, .op = op, .time_ns = 2000};
+
+	history_add_piece(w->place.h, (const uint8_t *)"piece", 5);
+	history_add_checkpoint(w->place.h, &c);
+	place_commit(&w->place);
+}
+
+/* A machine that is idle is pruned up to its last op, which may be the newest row of all. */
+static void after_a_prune_to_the_end_it_goes_on(void **state)
+{
+	struct world *w = *state;
+	uint64_t id = add_machine(w->place.h, "idle"), op = 0;
+	int64_t events;
+
+	while (op < 10)
+		append_alloc(w->place.h, id, ++op, 100, ZONE_NORMAL, 0);
+	checkpoint_by_hand(w, id, op);
+	assert_int_equal(history_prune(w->place.h, id, 2000), op + 1);
+	sweep(w);
+	events = place_ask(&w->place, "SELECT max(id) FROM events");
+	for (unsigned i = 0; i < 2; i++) {
+		append_alloc(w->place.h, id, ++op, 100, ZONE_NORMAL, 0);
+		place_commit(&w->place);
+		assert_int_equal(place_ask(&w->place, "SELECT max(op) FROM op_log"), op);
+		/* Ids of events are not used again. */
+		assert_true(place_ask(&w->place, "SELECT max(id) FROM events") > events);
+		events = place_ask(&w->place, "SELECT max(id) FROM events");
+		w->machine = NULL;
+		close_rooms(w);
+		open_rooms(w);
+	}
+	/* And what was kept for that is swept when there is newer. */
+	assert_int_equal(history_last_op(w->place.h, id), op);
+	sweep(w);
+	assert_int_equal(place_ask(&w->place, "SELECT min(op) FROM op_log"), 11);
+	assert_int_equal(place_ask(&w->place, "SELECT count(*) FROM events"), 2);
+}
+
 static void a_file_of_version_1_is_brought_up(void **state)
 {
 	struct world *w = *state;
@@ -430,6 +470,7 @@ int main(void)
 	    TEST(a_commit_that_fails_leaves_no_half),
 	    TEST(what_a_death_left_is_swept),
 	    TEST(what_is_pruned_is_gone_and_the_machine_is_not),
+	    TEST(after_a_prune_to_the_end_it_goes_on),
 	    TEST(a_file_of_version_1_is_brought_up),
 	};
 
