@@ -210,14 +210,14 @@ struct choice {
 	bool forks; /* a fork without a checkpoint of its own is due */
 };
 
+/* One whose row is of this turn cannot be told from a fork yet, and may be one. */
 static bool is_bare_fork(struct checkpoints *cs, struct machine *m)
 {
 	uint64_t from = 0, at_op, op;
 	int64_t time_ns;
 
 	return !history_saved(cs->options.history, machine_id(m), &op, &time_ns) &&
-	       history_lineage(cs->options.history, machine_id(m), &from, &at_op) == HISTORY_OK &&
-	       from;
+	       (history_lineage(cs->options.history, machine_id(m), &from, &at_op) || from);
 }
 
 static void consider(void *arg, struct machine *m)

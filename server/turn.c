@@ -527,6 +527,11 @@ static void make_fork(void *arg, const struct history_machine *from)
 	uint64_t at_op = replica_op(f->replica);
 	int64_t now = turn_time_ns(t);
 
+	/* The replica may be older than the last pruning. A fork of it could not come back. */
+	if (!history_reaches(t->options.history, from->id, at_op)) {
+		f->error = MACHINE_E_PRUNED;
+		return;
+	}
 	f->nr_owners = replica_owners(f->replica);
 	f->error = machines_fork(t->machines, f->name, strlen(f->name), from->backend, from->config,
 				 f->replica, &f->machine, f->why);

@@ -175,6 +175,9 @@ int history_machine_ever(struct history *h, const char *name, size_t length,
  * both 0 when it was not. */
 int history_lineage(struct history *h, uint64_t machine, uint64_t *ret_from, uint64_t *ret_at_op);
 
+/* Can a machine be made again as it was after that op? False: what led there is forgotten. */
+bool history_reaches(struct history *h, uint64_t machine, uint64_t op);
+
 /* The last committed op of a machine; 0: none of its own. */
 uint64_t history_last_op(const struct history *h, uint64_t machine);
 

@@ -284,6 +284,25 @@ int history_lineage(struct history *h, uint64_t machine, uint64_t *ret_from, uin
 	return map(h, rc == SQLITE_ROW ? SQLITE_OK : rc == SQLITE_DONE ? SQLITE_CORRUPT : rc);
 }
 
+bool history_reaches(struct history *h, uint64_t machine, uint64_t op)
+{
+	struct history_checkpoint c;
+	uint64_t *parked, from = 0, at_op = 0;
+
+	for (; machine; machine = from) {
+		if (history_reader_checkpoint(h->loop_reader, machine, op, &c, &parked))
+			return false;
+		free(parked);
+		if (c.machine)
+			return true;
+		if (history_first_op(h, machine) > 1 ||
+		    history_lineage(h, machine, &from, &at_op))
+			return false;
+		op = from && op > at_op ? at_op : op;
+	}
+	return true;
+}
+
 /* ---- ops ---- */
 
 int history_replay(struct history *h, uint64_t machine, uint64_t from_op, uint64_t to_op,

@@ -140,6 +140,24 @@ class KeepTest(unittest.TestCase):
         self.assertEqual(self.digests("m", "f"), before)
         self.assertGreater(self.kept_from("m"), 1)
 
+    def test_no_fork_of_what_is_forgotten(self):
+        """A machine that was looked at as it was is still in memory when the record of how it
+        came to be is gone. Made of it a fork could never be brought back."""
+        self.begin("--checkpoint-ops", "300", "--retain-age", "1s")
+        self.client.create("m", ram=512 * MIB)
+        self.work("m", 1)
+        moment = CONTRACT.type("Moment")(op=5)
+        self.client.call("Machines/ForkAt", machine="m", name="early", at=moment)
+        self.work("m", 5)
+        self.client.call("Machines/Digest", machine="m", at=moment)
+        self.wait_for("pruning", lambda: self.work("m", 1) or self.kept_from("m") > 6)
+        with self.assertRaises(grpc.RpcError) as refused:
+            self.client.call("Machines/ForkAt", machine="m", name="late", at=moment)
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.OUT_OF_RANGE)
+        before = self.digests("m", "early")
+        self.again(kill=True)
+        self.assertEqual(self.digests("m", "early"), before)
+
     def test_what_is_too_much_is_forgotten(self):
         self.begin("--checkpoint-ops", "2000", "--retain-size", "2M")
         self.client.create("m", ram=512 * MIB)
