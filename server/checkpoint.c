@@ -9,7 +9,7 @@
  *  2. A turn whose commit failed ends the job whose pieces it may have had: the machine's
  *     turn comes again.
  *  3. Nothing is forgotten while a machine that lives needs it: every fork has a checkpoint
- *     of its own first.
+ *     of its own first. A fork that has ended may lose what it came from.
  *
  * What failed is not tried again before RETRY_MS: it would fail again.
  */
@@ -27,6 +27,7 @@ enum {
 	TICK_MS = 250,
 	RETRY_MS = 60000,
 	RETAIN_MS = 1000,      /* between two looks at what is to be forgotten */
+	FORGET_MAX = 16,       /* machines that have ended, in one turn */
 	BATCH_BYTES = 4 << 20, /* of pieces in memory */
 	BATCH_MAX = 256,       /* pieces */
 	OPS_DEFAULT = 1 << 20,
@@ -356,12 +357,52 @@ static void find_oldest(void *arg, struct machine *m)
 	}
 }
 
+static void forget(struct checkpoints *cs, uint64_t machine)
+{
+	history_forget(cs->options.history, machine);
+	log_info("a machine that has ended is forgotten", LOG_N("machine", machine));
+}
+
+/* Machines that ended before then, as many as a turn takes. */
+static void forget_ended(struct checkpoints *cs, int64_t before_ns)
+{
+	int64_t ended_ns;
+	uint64_t machine;
+
+	for (unsigned i = 0; i < FORGET_MAX; i++) {
+		machine = history_oldest_ended(cs->options.history, &ended_ns);
+		if (!machine || ended_ns > before_ns)
+			return;
+		forget(cs, machine);
+	}
+	cs->want_prune = true;
+}
+
+/* What is oldest goes: a machine that has ended, or a step of one that lives. */
+static void forget_oldest(struct checkpoints *cs)
+{
+	const struct checkpoints_options *o = &cs->options;
+	struct pruning p = {.cs = cs, .oldest_ns = INT64_MAX};
+	int64_t ended_ns;
+	uint64_t ended = history_oldest_ended(o->history, &ended_ns);
+	struct machine *m;
+
+	machines_each(o->machines, find_oldest, &p);
+	if (ended && ended_ns <= p.oldest_ns) {
+		forget(cs, ended);
+		return;
+	}
+	m = p.oldest ? machines_find_id(o->machines, p.oldest) : NULL;
+	p.before_ns = p.oldest_ns;
+	if (m)
+		prune_one(&p, m);
+}
+
 /* True: something is in the turn's transaction. */
 static bool prune(struct checkpoints *cs)
 {
 	const struct checkpoints_options *o = &cs->options;
-	struct pruning p = {.cs = cs, .oldest_ns = INT64_MAX};
-	struct machine *m;
+	struct pruning p = {.cs = cs};
 
 	cs->want_prune = false;
 	machines_each(o->machines, find_bare_fork, &p);
@@ -370,15 +411,12 @@ static bool prune(struct checkpoints *cs)
 	if (o->retain_seconds) {
 		p.before_ns = wall_ns() - (int64_t)o->retain_seconds * 1000000000;
 		machines_each(o->machines, prune_one, &p);
+		forget_ended(cs, p.before_ns);
 	}
 	/* One step at a time: what it frees is known when it has been swept. */
 	if (!is_too_large(cs) || history_has_rubbish(o->history))
 		return o->retain_seconds != 0;
-	machines_each(o->machines, find_oldest, &p);
-	m = p.oldest ? machines_find_id(o->machines, p.oldest) : NULL;
-	p.before_ns = p.oldest_ns;
-	if (m)
-		prune_one(&p, m);
+	forget_oldest(cs);
 	return true;
 }
 
@@ -452,6 +490,10 @@ struct checkpoints *checkpoints_new(const struct checkpoints_options *options)
 		cs->options.seconds = SECONDS_DEFAULT;
 	uv_timer_init(options->loop, &cs->timer);
 	cs->timer.data = cs;
+	if ((options->retain_seconds || options->retain_bytes) &&
+	    !history_gives_back(options->history))
+		log_info("the history's file will not become smaller: what is free in it is used "
+			 "again; `zonectl history compact` changes that");
 	return cs;
 }
 

@@ -113,13 +113,13 @@ static const struct word words[] = {
      AT(retain_seconds),
      {0},
      "TIME",
-     "forget ops and events that are older (90s, 30m, 12h, 7d); default never"},
+     "forget ops that are older and machines that ended before (90s, 30m, 12h,\n7d); default never"},
     {"retain-size",
      BYTES,
      AT(retain_bytes),
      {0},
      "SIZE",
-     "forget the oldest ones while the record is larger; default never"},
+     "forget what is oldest while the record is larger; default never"},
     {"log-level",
      CHOICE,
      AT(log_level),
@@ -333,7 +333,8 @@ static void print_help(void)
 	       "Linux)\n"
 	       "       zoned replay ...            (plays a recorded machine again)\n"
 	       "       zoned export ...            (a history as CSV or ftrace's text)\n"
-	       "       zoned verify ...            (is a history whole, and the truth?)\n\n");
+	       "       zoned verify ...            (is a history whole, and the truth?)\n"
+	       "       zoned compact ...           (its file without what is free in it)\n\n");
 	for (unsigned i = 0; i < NR_WORDS; i++) {
 		const struct word *w = &words[i];
 		const char *help = w->help, *end;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "backend_kernel.h"
+#include "compact.h"
 #include "config.h"
 #include "conformance.h"
 #include "export.h"
@@ -116,6 +117,7 @@ static int open_history(struct daemon *d)
 	    .path = d->config.history,
 	    .sync = d->config.sync_full ? HISTORY_SYNC_FULL : HISTORY_SYNC_NORMAL,
 	    .query_timeout_ms = (uint32_t)d->config.query_timeout_ms,
+	    .gives_back = d->config.retain_seconds || d->config.retain_bytes,
 	    .loop = &d->loop,
 	};
 	char err[512] = "";
@@ -334,6 +336,8 @@ int main(int argc, char **argv)
 		return export_command(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "verify") == 0)
 		return verify_command(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "compact") == 0)
+		return compact_command(argc - 1, argv + 1);
 	switch (config_read(argc, argv, &d.config, err, sizeof err)) {
 	case CONFIG_DONE: return EXIT_OK;
 	case CONFIG_WRONG: fprintf(stderr, "zoned: %s\n", err); return EXIT_USAGE;

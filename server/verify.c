@@ -5,6 +5,9 @@
  * again from its making, or from its oldest checkpoint where the ops before are forgotten:
  * each answer has to be the recorded one, and each checkpoint has to be loaded and to have
  * the digest of the machine that has come to its op. The first lie ends it.
+ *
+ * Of a machine that is forgotten nothing is left to be played, nor of one that has ended and
+ * was forked from what is forgotten: they are counted and told, and are no lie.
  */
 #include "verify.h"
 
@@ -29,6 +32,7 @@ struct verify {
 	size_t nr_machines, max_machines;
 	bool is_terminal;
 	uint64_t ops, checkpoints;
+	unsigned forgotten, without_origin; /* machines */
 	char lie[512];
 };
 
@@ -145,10 +149,15 @@ static bool list_checkpoints(struct verify *v, const struct recorded_machine *m,
 	}
 }
 
-/* From the making on; where that is forgotten, from the oldest checkpoint. */
+/* From the making on; where that is forgotten, from the oldest checkpoint. True without a
+ * replica: there is nothing to begin with, and no lie in that. */
 static bool begin(struct verify *v, const struct recorded_machine *m, uint64_t first_op,
 		  const struct list *l, struct rebuild *b)
 {
+	if (m->ended && first_op > 1 && !l->nr && m->last_op < first_op) {
+		v->forgotten++;
+		return true;
+	}
 	b->machine = m->id;
 	b->op = m->forked_at_op;
 	b->from_start = true;
@@ -158,6 +167,10 @@ static bool begin(struct verify *v, const struct recorded_machine *m, uint64_t f
 		*b = (struct rebuild){.machine = m->id,
 				      .op = l->nr ? l->items[l->nr - 1].op : m->last_op};
 		rebuild_run(b, v->reader);
+	}
+	if (b->error == MACHINE_E_PRUNED && m->ended && first_op == 1) {
+		v->without_origin++;
+		return true;
 	}
 	return !b->error || lie(v, m, "it cannot be played again: ", b->why);
 }
@@ -188,12 +201,15 @@ static bool check_machine(struct verify *v, const struct recorded_machine *m)
 	bool ok = find_ends(v, m, &first, &last) && list_checkpoints(v, m, last, &l) &&
 		  begin(v, m, first, &l, &b);
 
-	from = ok ? replica_op(b.replica) : 0;
+	if (!b.replica)
+		goto out;
+	from = replica_op(b.replica);
 	for (size_t i = l.nr; i-- > 0 && ok;)
 		ok = check_checkpoint(v, m, &l.items[i], &b);
 	ok = ok && play_to(v, m, &b, last);
 	if (ok)
 		v->ops += last - from;
+out:
 	replica_free(b.replica);
 	free(l.items);
 	return ok;
@@ -235,6 +251,12 @@ static int check_history(struct verify *v)
 		return complain(CODE_HISTORY, v->lie, "");
 	printf("whole: %zu machines, %" PRIu64 " ops replayed, %" PRIu64 " checkpoints\n",
 	       v->nr_machines, v->ops, v->checkpoints);
+	if (v->forgotten)
+		printf("%u machines that have ended are forgotten\n", v->forgotten);
+	if (v->without_origin)
+		printf("%u forks that have ended were not replayed: what they came from is "
+		       "forgotten\n",
+		       v->without_origin);
 	return CODE_WHOLE;
 }
 

@@ -31,7 +31,7 @@ static const struct command {
     {"import", import_command, "replay an ftrace of a real Linux's allocator"},
     {"sql", sql_command, "ask the history"},
     {"replay", replay_command, "play a recorded machine again, as it was or as it might have been"},
-    {"history", history_command, "verify, export: look after the file of a history"},
+    {"history", history_command, "verify, export, compact: look after the file of a history"},
     {"tail", tail_command, "follow ops and events as they happen"},
     {"map", map_command, "draw a machine's memory and address space"},
     {"report", report_command, "a machine's history as one page, with plots"},

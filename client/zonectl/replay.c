@@ -64,15 +64,21 @@ int replay_command(struct ctl *ctl, int argc, char **argv)
 
 int history_command(struct ctl *ctl, int argc, char **argv)
 {
-	if (argc > 0 && (strcmp(argv[0], "verify") == 0 || strcmp(argv[0], "export") == 0))
-		return become_zoned(ctl, argv[0], argc - 1, argv + 1);
+	static const char *const words[] = {"verify", "export", "compact"};
+	unsigned i;
+
+	for (i = 0; argc > 0 && i < sizeof words / sizeof *words; i++)
+		if (strcmp(argv[0], words[i]) == 0)
+			return become_zoned(ctl, argv[0], argc - 1, argv + 1);
 	if (ctl->help ||
 	    (argc > 0 && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0))) {
 		printf("zonectl history - look after the file of a history\n\n"
-		       "usage: zonectl history verify|export --history FILE [flags]\n\n"
+		       "usage: zonectl history verify|export|compact --history FILE [flags]\n\n"
 		       "  verify   is it whole, and the truth? `zonectl history verify --help`\n"
-		       "  export   as CSV or ftrace's text; `zonectl history export --help`\n");
+		       "  export   as CSV or ftrace's text; `zonectl history export --help`\n"
+		       "  compact  the file without what is free in it; `zonectl history compact "
+		       "--help`\n");
 		return EXIT_DONE;
 	}
-	return usage_error("history: what with it? verify or export");
+	return usage_error("history: what with it? verify, export or compact");
 }

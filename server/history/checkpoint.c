@@ -1,16 +1,13 @@
 /*
- * checkpoint.c - checkpoints of machines and what they allow to be forgotten.
+ * checkpoint.c - checkpoints of machines.
  *
  * A checkpoint is a row of checkpoints and a run of rows of checkpoint_pieces, written a
  * piece at a time in the turns' transactions; the row comes last, so that what is half
- * written is nobody's. To prune a machine is to move its first_op behind a checkpoint, and
- * then to delete what lies before it, a little in each turn.
+ * written is nobody's. What checkpoints allow to be forgotten: prune.c.
  *
  * Invariants:
  *  1. Pieces of a checkpoint have ids side by side: one is written at a time.
  *  2. Pieces that belong to no checkpoint are rubbish, whatever left them: swept by id.
- *  3. A machine that lives can be made again from a checkpoint of its own at first_op - 1
- *     or later, or first_op is 1. What is below first_op is rubbish too.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -18,19 +15,14 @@
 
 #include "history_priv.h"
 
-enum {
-	/* A slice of sweeping stops the loop for about a millisecond. */
-	SWEEP_PIECES = 2,
-	SWEEP_OPS = 128,
-};
-
 /* ---- what is known at the start ---- */
 
 static int load_saved(struct history *h)
 {
 	sqlite3_stmt *st;
 	int rc = sqlite3_prepare_v2(h->reader,
-				    "SELECT m.id, m.first_op, max(c.key), c.time_ns FROM machines m"
+				    "SELECT m.id, m.first_op, max(c.key), c.time_ns,"
+				    " coalesce(m.ended_ns, 0) FROM machines m"
 				    " LEFT JOIN checkpoints c ON c.key BETWEEN m.id << 40"
 				    " AND (m.id << 40) + 0xffffffffff GROUP BY m.id",
 				    -1, &st, NULL);
@@ -47,6 +39,7 @@ static int load_saved(struct history *h)
 		    .has = sqlite3_column_type(st, 2) != SQLITE_NULL,
 		    .op = (uint64_t)sqlite3_column_int64(st, 2) & KEY_OP_MASK,
 		    .time_ns = sqlite3_column_int64(st, 3),
+		    .ended_ns = sqlite3_column_int64(st, 4),
 		};
 		/* Its last ops may be among those that are forgotten. */
 		if (h->saved[id].first_op > 1 && h->ends[id] < h->saved[id].first_op)
@@ -115,7 +108,7 @@ int checkpoint_load(struct history *h, char *err, size_t err_size)
 	if (rc != SQLITE_OK)
 		return history_map_error(h->reader, rc, "reading the checkpoints", err, err_size);
 	h->first_piece = h->next_piece;
-	h->sweep_machine = 1;
+	prune_sweep_from(h, 1);
 	return HISTORY_OK;
 }
 
@@ -195,28 +188,12 @@ bool history_saved(const struct history *h, uint64_t machine, uint64_t *ret_op,
 	return true;
 }
 
-uint64_t history_first_op(const struct history *h, uint64_t machine)
-{
-	return machine < h->nr_ends && h->saved[machine].first_op ? h->saved[machine].first_op : 1;
-}
-
 /* ---- which are kept ---- */
 
-struct kept {
-	int64_t key, time_ns;
-	struct piece_range pieces;
-};
-
-enum { KEPT_MAX = 128 }; /* the thinning below leaves some 40 of 2^40 ops */
-
-/* A machine's checkpoints, newest first. */
-static unsigned list_checkpoints(struct history *h, uint64_t machine, struct kept kept[KEPT_MAX])
+static unsigned list(sqlite3_stmt *st, uint64_t machine, struct kept kept[KEPT_MAX])
 {
-	sqlite3_stmt *st = journal_rare_begin(h, ST_LIST_CHECKPOINTS);
 	unsigned nr = 0;
 
-	if (!st)
-		return 0;
 	sqlite3_bind_int64(st, 1, key_of(machine, 0));
 	sqlite3_bind_int64(st, 2, key_of(machine, KEY_OP_MASK));
 	for (; nr < KEPT_MAX && sqlite3_step(st) == SQLITE_ROW; nr++) {
@@ -232,7 +209,26 @@ static unsigned list_checkpoints(struct history *h, uint64_t machine, struct kep
 	return nr;
 }
 
-static void drop(struct history *h, const struct kept *k)
+unsigned checkpoint_list(struct history *h, uint64_t machine, struct kept kept[KEPT_MAX])
+{
+	sqlite3_stmt *st = journal_rare_begin(h, ST_LIST_CHECKPOINTS);
+
+	return st ? list(st, machine, kept) : 0;
+}
+
+unsigned checkpoint_list_committed(struct history *h, uint64_t machine, struct kept kept[KEPT_MAX])
+{
+	sqlite3_stmt *st;
+	unsigned nr = 0;
+
+	if (sqlite3_prepare_v2(h->reader, sqlite3_sql(h->statements[ST_LIST_CHECKPOINTS]), -1, &st,
+			       NULL) == SQLITE_OK)
+		nr = list(st, machine, kept);
+	sqlite3_finalize(st);
+	return nr;
+}
+
+void checkpoint_drop(struct history *h, const struct kept *k)
 {
 	sqlite3_stmt *st = journal_rare_begin(h, ST_DROP_CHECKPOINT);
 
@@ -249,159 +245,12 @@ static void drop(struct history *h, const struct kept *k)
 void history_thin_checkpoints(struct history *h, uint64_t machine)
 {
 	struct kept k[KEPT_MAX];
-	unsigned nr = list_checkpoints(h, machine, k);
+	unsigned nr = checkpoint_list(h, machine, k);
 
 	for (unsigned i = 2; i + 1 < nr; i++) {
 		if (k[i - 1].key - k[i + 1].key > k[0].key - k[i].key)
 			continue;
-		drop(h, &k[i]);
+		checkpoint_drop(h, &k[i]);
 		return;
 	}
-}
-
-/* ---- forgetting ---- */
-
-uint64_t history_prune(struct history *h, uint64_t machine, int64_t before_ns)
-{
-	struct kept k[KEPT_MAX];
-	unsigned nr = list_checkpoints(h, machine, k), i = 0;
-	sqlite3_stmt *st;
-	uint64_t op;
-
-	while (i < nr && k[i].time_ns > before_ns)
-		i++;
-	if (i == nr)
-		return 0;
-	op = (uint64_t)k[i].key & KEY_OP_MASK;
-	if (op < history_first_op(h, machine))
-		return 0;
-	st = journal_rare_begin(h, ST_SET_FIRST_OP);
-	if (!st)
-		return 0;
-	sqlite3_bind_int64(st, 1, (int64_t)machine);
-	sqlite3_bind_int64(st, 2, (int64_t)op + 1);
-	journal_rare_end(h, ST_SET_FIRST_OP);
-	while (++i < nr)
-		drop(h, &k[i]);
-	h->saved[machine].first_op = op + 1;
-	h->sweep_machine = 1;
-	return op + 1;
-}
-
-bool history_prunable(struct history *h, uint64_t machine, int64_t *ret_time_ns)
-{
-	struct kept k[KEPT_MAX];
-	unsigned i = list_checkpoints(h, machine, k);
-
-	while (i-- > 0) {
-		if (((uint64_t)k[i].key & KEY_OP_MASK) < history_first_op(h, machine))
-			continue;
-		*ret_time_ns = k[i].time_ns;
-		return true;
-	}
-	return false;
-}
-
-/* Runs a statement with these two parameters; *ret_changes: rows that it deleted. */
-static bool delete_range(struct history *h, enum history_statement which, int64_t first,
-			 int64_t last, int *ret_changes)
-{
-	sqlite3_stmt *st = journal_rare_begin(h, which);
-
-	if (!st)
-		return false;
-	sqlite3_bind_int64(st, 1, first);
-	sqlite3_bind_int64(st, 2, last);
-	journal_rare_end(h, which);
-	*ret_changes = sqlite3_changes(h->writer);
-	return !h->journal.error;
-}
-
-/* The next row is made behind the largest key and the largest id that there are (journal.c,
- * invariant 4): these two stay until there is something newer. */
-static bool is_newest(const struct history *h, int64_t key, int64_t first_event, int64_t nr_events)
-{
-	return key == h->journal.last_key ||
-	       (nr_events && (uint64_t)(first_event + nr_events) == h->journal.next_event);
-}
-
-/* Deletes the oldest ops of a machine that lie before its first_op. False: there are none,
- * or the turn has failed. */
-static bool sweep_ops(struct history *h, uint64_t machine)
-{
-	int64_t first = key_of(machine, 1), end = key_of(machine, history_first_op(h, machine));
-	struct {
-		int64_t first, nr;
-	} events[SWEEP_OPS];
-	int64_t last = -1;
-	int nr = 0, ignored;
-	sqlite3_stmt *st;
-
-	if (end == first)
-		return false;
-	st = journal_rare_begin(h, ST_LIST_OLD_OPS);
-	if (!st)
-		return false;
-	sqlite3_bind_int64(st, 1, first);
-	sqlite3_bind_int64(st, 2, end - 1);
-	sqlite3_bind_int64(st, 3, SWEEP_OPS);
-	for (; nr < SWEEP_OPS && sqlite3_step(st) == SQLITE_ROW; nr++) {
-		events[nr].first = sqlite3_column_int64(st, 1);
-		events[nr].nr = sqlite3_column_int64(st, 2);
-		if (is_newest(h, sqlite3_column_int64(st, 0), events[nr].first, events[nr].nr))
-			break;
-		last = sqlite3_column_int64(st, 0);
-	}
-	sqlite3_reset(st);
-	for (int i = 0; i < nr; i++)
-		if (events[i].nr && !delete_range(h, ST_DELETE_EVENTS, events[i].first,
-						  events[i].first + events[i].nr - 1, &ignored))
-			return false;
-	return last >= 0 && delete_range(h, ST_DELETE_OPS, first, last, &ignored) &&
-	       delete_range(h, ST_DELETE_MORE, first, last, &ignored) &&
-	       delete_range(h, ST_DELETE_PAYLOADS, first, last, &ignored) &&
-	       delete_range(h, ST_DELETE_COMPLETIONS, first, last, &ignored);
-}
-
-static void sweep_pieces(struct history *h)
-{
-	struct piece_range *r = &h->rubbish[h->nr_rubbish - 1];
-	sqlite3_stmt *st = journal_rare_begin(h, ST_DELETE_PIECES);
-
-	if (!st)
-		return;
-	sqlite3_bind_int64(st, 1, (int64_t)r->first);
-	sqlite3_bind_int64(st, 2, (int64_t)r->end - 1);
-	sqlite3_bind_int64(st, 3, SWEEP_PIECES);
-	journal_rare_end(h, ST_DELETE_PIECES);
-	if (!h->journal.error && sqlite3_changes(h->writer) < SWEEP_PIECES)
-		h->nr_rubbish--;
-}
-
-bool history_sweep(struct history *h)
-{
-	if (h->nr_rubbish) {
-		sweep_pieces(h);
-		return true;
-	}
-	for (; h->sweep_machine && h->sweep_machine < h->next_machine; h->sweep_machine++)
-		if (sweep_ops(h, h->sweep_machine))
-			return true;
-	h->sweep_machine = 0;
-	/* To find nothing took a transaction too. */
-	return h->journal.in_transaction;
-}
-
-bool history_has_rubbish(const struct history *h)
-{
-	return h->nr_rubbish || h->sweep_machine;
-}
-
-uint64_t history_used_bytes(struct history *h)
-{
-	uint64_t pages = 0, free_pages = 0;
-
-	history_load_number(h, "PRAGMA page_count", &pages);
-	history_load_number(h, "PRAGMA freelist_count", &free_pages);
-	return (pages - free_pages) * HISTORY_PAGE_SIZE;
 }

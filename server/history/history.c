@@ -192,6 +192,16 @@ static int open_timer(struct history *h)
 	return HISTORY_OK;
 }
 
+/* Before there is anything in it. */
+static int make_giving_back(struct history *h, char *err, size_t err_size)
+{
+	int rc = sqlite3_exec(h->writer, "PRAGMA auto_vacuum = INCREMENTAL", NULL, NULL, NULL);
+
+	if (rc == SQLITE_OK)
+		return HISTORY_OK;
+	return history_map_error(h->writer, rc, "setting the file up", err, err_size);
+}
+
 static int open_file(struct history *h, char *err, size_t err_size)
 {
 	bool fresh = false;
@@ -199,6 +209,8 @@ static int open_file(struct history *h, char *err, size_t err_size)
 
 	if (!error)
 		error = schema_recognise(h->writer, &fresh, err, err_size);
+	if (!error && fresh && h->options.gives_back)
+		error = make_giving_back(h, err, err_size);
 	if (!error && fresh)
 		error = schema_create(h->writer, err, err_size);
 	else if (!error)
@@ -215,6 +227,8 @@ static int open_file(struct history *h, char *err, size_t err_size)
 		error = replay_load(h, err, err_size);
 	if (!error)
 		error = checkpoint_load(h, err, err_size);
+	if (!error)
+		error = prune_load(h, err, err_size);
 	if (!error)
 		error = journal_open(h, err, err_size);
 	return error;

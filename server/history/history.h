@@ -28,6 +28,7 @@ struct history_options {
 	enum history_sync sync;
 	uint64_t disk_reserve_bytes; /* below this much free space ops are refused; 0: 64 MiB */
 	uint64_t wal_limit_bytes;    /* 0: 256 MiB */
+	bool gives_back;	     /* a file that is made now gives back what is free in it */
 	uint32_t query_timeout_ms;   /* 0: 10000 */
 	uint64_t query_row_limit;    /* 0: 1000000 */
 	uv_loop_t *loop;
@@ -128,13 +129,24 @@ bool history_saved(const struct history *h, uint64_t machine, uint64_t *ret_op,
  * history_sweep(). */
 uint64_t history_prune(struct history *h, uint64_t machine, int64_t before_ns);
 /* When the oldest checkpoint was made with which history_prune() would forget something;
- * false: there is none. In a turn. */
+ * false: there is none. */
 bool history_prunable(struct history *h, uint64_t machine, int64_t *ret_time_ns);
 uint64_t history_first_op(const struct history *h, uint64_t machine); /* 1: it has all */
-/* Deletes a little of what is forgotten, in this turn's transaction; about a millisecond's
- * worth. False: there is none, and no transaction was begun to find out. */
+/* Of the machines that have ended and are not forgotten the one that ended first; 0: none. */
+uint64_t history_oldest_ended(struct history *h, int64_t *ret_ended_ns);
+/* Forgets a machine that has ended, whole. Its row stays, so that its number is not used again;
+ * what was forked from it and has no checkpoint cannot be made again either. In a turn. */
+void history_forget(struct history *h, uint64_t machine);
+/* Deletes a little of what is forgotten, in this turn's transaction, and gives back a little of
+ * the file; about a millisecond's worth. False: there is nothing to do, and no transaction was
+ * begun to find out. */
 bool history_sweep(struct history *h);
 bool history_has_rubbish(const struct history *h);
+/* Will the file be made smaller when much of it is free? */
+bool history_gives_back(const struct history *h);
+/* Writes the file anew without what is free in it, so that from now on it gives back. Takes
+ * long, and room for two more of it. */
+int history_compact(struct history *h, char *err, size_t err_size);
 /* What the record takes in its file, room for more not counted. */
 uint64_t history_used_bytes(struct history *h);
 

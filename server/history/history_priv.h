@@ -167,10 +167,18 @@ struct history_saved {
 	uint64_t op;	   /* of the newest checkpoint, if it has one */
 	int64_t time_ns;
 	bool has;
+	int64_t ended_ns; /* of the machine; 0: not known to have ended */
 };
 
 struct piece_range {
 	uint64_t first, end;
+};
+
+/* Pages of the file that are free: given back to the file system? */
+enum giving {
+	GIVING_NOTHING,
+	GIVING_MAYBE, /* something was deleted: are they too many? */
+	GIVING_PAGES, /* they were */
 };
 
 /* The steps by which the WAL goes into the file (wal.c). */
@@ -215,6 +223,8 @@ struct history {
 	struct piece_range *rubbish; /* pieces to be deleted */
 	size_t nr_rubbish, max_rubbish;
 	uint64_t sweep_machine; /* ops of machines from this id on are to be deleted; 0: none */
+	enum giving giving;
+	bool gives_back; /* the file can */
 
 	uint64_t wal_pages; /* frames in the WAL */
 	uint64_t wal_done;  /* of which checkpointed */
@@ -278,6 +288,24 @@ void journal_rare_end(struct history *h, enum history_statement which);
 int checkpoint_load(struct history *h, char *err, size_t err_size);
 /* A transaction failed: what it had of checkpoints never was. */
 void checkpoint_rolled_back(struct history *h);
+
+struct kept {
+	int64_t key, time_ns;
+	struct piece_range pieces;
+};
+enum { KEPT_MAX = 128 }; /* history_thin_checkpoints() leaves some 40 of 2^40 ops */
+/* A machine's checkpoints, newest first, and how many; in a turn's transaction, or as they
+ * were committed: to look is no reason to begin one. */
+unsigned checkpoint_list(struct history *h, uint64_t machine, struct kept kept[KEPT_MAX]);
+unsigned checkpoint_list_committed(struct history *h, uint64_t machine, struct kept kept[KEPT_MAX]);
+void checkpoint_drop(struct history *h, const struct kept *k);
+
+/* ---- prune.c ---- */
+
+/* Can the file give pages back? */
+int prune_load(struct history *h, char *err, size_t err_size);
+/* Ops of this machine, or of later ones, may be rubbish. */
+void prune_sweep_from(struct history *h, uint64_t machine);
 
 /* ---- replay.c ---- */
 

@@ -295,10 +295,10 @@ bool history_reaches(struct history *h, uint64_t machine, uint64_t op)
 		free(parked);
 		if (c.machine)
 			return true;
-		if (history_first_op(h, machine) > 1 ||
-		    history_lineage(h, machine, &from, &at_op))
+		if (history_lineage(h, machine, &from, &at_op) ||
+		    (history_first_op(h, machine) > 1 && op > at_op))
 			return false;
-		op = from && op > at_op ? at_op : op;
+		op = op > at_op ? at_op : op;
 	}
 	return true;
 }
