@@ -184,33 +184,46 @@ static int find_machine(struct report *r)
 	return EXIT_REFUSED;
 }
 
-static const char whole_sql[] = "SELECT least_detail >= 3 AND first_op = 1 AND forked_from = 0, "
-				"EXISTS (SELECT 1 FROM op_load_state"
-				" WHERE machine_id = :machine) FROM machines WHERE id = :machine";
+/* Also after which op the allocator had begun: 0, or that of an early machine's boot. */
+static const char whole_sql[] =
+    "SELECT least_detail >= 3 AND first_op = 1 AND forked_from = 0, "
+    "EXISTS (SELECT 1 FROM op_load_state WHERE machine_id = :machine), "
+    "(SELECT coalesce(max(op), 0) FROM event_zone_ready WHERE machine_id = :machine)"
+    " FROM machines WHERE id = :machine";
 
-/* Frames that the allocator never had, from the living machine; without an answer it is
- * not known. */
-static void find_kept(struct report *r)
+/* In use without an event of their own, when the allocator begins. */
+static bool is_kept(unsigned state)
+{
+	return state == FRAME_RESERVED || state == FRAME_HOLE || state == FRAME_METADATA ||
+	       state == FRAME_HOST || state == FRAME_PAGE_TABLE;
+}
+
+/* Frames that the allocator never had, and the kernel's first page tables, which are never
+ * given back. Without an answer it is not known. */
+static void find_kept(struct report *r, uint64_t begin)
 {
 	ProtobufCMessage *question = message_new(&zoned__v1__frame_map__descriptor);
+	struct ctl then = *r->ctl;
 	Zoned__V1__InspectResponse *response;
-	char told[256];
+	char told[256], number[24];
 	size_t size, i, n = 0;
 	FILE *to;
 	int rc;
 
+	snprintf(number, sizeof number, "#%llu", (unsigned long long)r->machine);
+	then.machine = number;
+	then.has_at = true;
+	then.at = begin;
 	complain_to(told, sizeof told);
-	rc = inspect_ask(r->ctl, inspection_by_word("frame-map"), question, &response);
+	rc = inspect_ask(&then, inspection_by_word("frame-map"), question, &response);
 	complain_to(NULL, 0);
 	if (rc != EXIT_DONE)
 		return;
 	to = must(open_memstream(&r->kept, &size));
 	for (i = 0; response->frame_map && i < response->frame_map->n_runs; i++) {
 		const Zoned__V1__FrameRunRow *run = response->frame_map->runs[i];
-		unsigned state = (unsigned)run->state;
 
-		if (state == FRAME_RESERVED || state == FRAME_HOLE || state == FRAME_METADATA ||
-		    state == FRAME_HOST)
+		if (is_kept((unsigned)run->state))
 			fprintf(to, "%s(%u,%u)", n++ ? "," : "", run->first, run->count);
 	}
 	fclose(to);
@@ -280,8 +293,8 @@ static const char *impossible(const struct report *r, const char *needs)
 	if (!r->whole)
 		return "This needs every event from the machine's making on; see above.";
 	if (strcmp(needs, "kept") == 0 && !r->kept)
-		return "This needs a machine that is still there, and one whose state was not "
-		       "loaded.";
+		return "This needs the frames in use when the allocator began: not of a machine "
+		       "whose state was loaded, or whose memory is in too many pieces.";
 	return NULL;
 }
 
@@ -363,7 +376,7 @@ static int build(struct report *r)
 		return rc;
 	r->whole = first_number(whole, 0);
 	if (r->whole && !first_number(whole, 1))
-		find_kept(r);
+		find_kept(r, first_number(whole, 2));
 	json_decref(whole);
 	for (i = 0; i < nr_report_sections; i++)
 		json_array_append_new(sections, section_new(r, &report_sections[i]));

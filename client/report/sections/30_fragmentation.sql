@@ -1,5 +1,5 @@
 -- title: Fragmentation of free memory
--- about: For a request of order :order, in thousandths, as if the CPUs' lists were drained and with the few page tables made at boot taken for free. extfrag_index is Linux's: towards 1000 a failure is fragmentation's fault, towards 0 it is want of memory; no value where the request would succeed. unusable is the share of free memory that lies in smaller blocks. The statement is asked for one op after the other.
+-- about: For a request of order :order, in thousandths, as if the CPUs' lists were drained. extfrag_index is Linux's: towards 1000 a failure is fragmentation's fault, towards 0 it is want of memory; no value where the request would succeed. unusable is the share of free memory that lies in smaller blocks. The statement is asked for one op after the other.
 -- draw: plot
 -- panel: zone
 -- unit: thousandths
@@ -8,7 +8,8 @@
 WITH RECURSIVE
   kinds(alloc, free) AS MATERIALIZED (SELECT (SELECT kind FROM event_kinds WHERE name = 'alloc'),
     (SELECT kind FROM event_kinds WHERE name = 'free')),
-  -- Frames that the allocator never had, from zonectl frame-map.
+  -- Frames that the allocator never had and the first page tables, from zonectl frame-map --at 0
+  -- (of an early machine: at its boot).
   kept(first, count) AS (VALUES :kept),
   zones AS (SELECT zone, start, start + spanned AS end FROM event_zone_ready WHERE machine_id = :machine AND spanned),
   -- The last that became of every frame: who is still out is in use.
