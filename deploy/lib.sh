@@ -10,8 +10,8 @@ jobs=$(nproc)
 # Debian packages by what needs them.
 build_packages=(gcc make cmake ninja-build pkg-config libc6-dev python3 python3-protobuf
 	protobuf-compiler protobuf-c-compiler libprotobuf-dev libprotobuf-c-dev
-	libuv1-dev libnghttp2-dev libsqlite3-dev libzstd-dev libjansson-dev liblua5.4-dev libedit-dev zlib1g-dev
-	libcmocka-dev)
+	libuv1-dev libnghttp2-dev libsqlite3-dev libzstd-dev libjansson-dev liblua5.4-dev libedit-dev libncurses-dev
+	zlib1g-dev libcmocka-dev)
 run_packages=(sqlite3)
 test_packages=(clang clang-format clang-tidy libclang-rt-14-dev qemu-system-x86 gdb sqlite3
 	python3-grpcio python3-grpc-tools git mandoc zsh fish chromium)

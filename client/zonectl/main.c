@@ -33,6 +33,7 @@ static const struct command {
     {"replay", replay_command, "play a recorded machine again, as it was or as it might have been"},
     {"history", history_command, "verify, export, compact: look after the file of a history"},
     {"tail", tail_command, "follow ops and events as they happen"},
+    {"top", top_command, "a machine at work, live"},
     {"map", map_command, "draw a machine's memory and address space"},
     {"report", report_command, "a machine's history as one page, with plots"},
     {"explain", explain_command, "what an op, event, status, flag or column means"},

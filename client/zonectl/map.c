@@ -10,7 +10,6 @@
  * not fit into a message; then small runs are merged and the figures say "about".
  */
 #include <ctype.h>
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -642,13 +641,6 @@ static void picture_free(struct picture *p)
 		if (responses[i])
 			message_free(&responses[i]->base);
 	free(p->runs);
-}
-
-static bool terminal_is_utf8(void)
-{
-	const char *ctype = setlocale(LC_CTYPE, "");
-
-	return ctype && (strstr(ctype, "UTF-8") || strstr(ctype, "utf8"));
 }
 
 int map_command(struct ctl *ctl, int argc, char **argv)

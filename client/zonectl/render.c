@@ -5,6 +5,7 @@
  * or narrower than one column (combining marks and wide characters in labels may
  * shift a table, and nothing else).
  */
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -39,6 +40,13 @@ bool want_colour(FILE *to)
 	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
 
 	return isatty(fileno(to)) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
+}
+
+bool terminal_is_utf8(void)
+{
+	const char *ctype = setlocale(LC_CTYPE, "");
+
+	return ctype && (strstr(ctype, "UTF-8") || strstr(ctype, "utf8"));
 }
 
 const char *human_size(uint64_t bytes, char *to, size_t size)

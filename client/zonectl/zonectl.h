@@ -201,6 +201,7 @@ int pipe_command(struct ctl *ctl, int argc, char **argv);
 int import_command(struct ctl *ctl, int argc, char **argv);
 int replay_command(struct ctl *ctl, int argc, char **argv);
 int history_command(struct ctl *ctl, int argc, char **argv);
+int top_command(struct ctl *ctl, int argc, char **argv);
 int map_command(struct ctl *ctl, int argc, char **argv);
 int report_command(struct ctl *ctl, int argc, char **argv);
 int explain_command(struct ctl *ctl, int argc, char **argv);
@@ -248,6 +249,7 @@ int ctl_failed(struct ctl *ctl, const char *what, int code);
 
 uint64_t monotonic_ns(void);
 unsigned terminal_width(void); /* of stdout; 80 where there is none */
+bool terminal_is_utf8(void);   /* also sets the locale of characters from the environment */
 bool want_colour(FILE *to);    /* a terminal, and NO_COLOR is not set */
 /* "2.0G", "860K": three significant digits, powers of 1024. Returns `to`. */
 const char *human_size(uint64_t bytes, char *to, size_t size);

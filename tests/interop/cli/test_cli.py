@@ -164,7 +164,7 @@ class EveryOp(Case):
 
     def test_words_are_unique_and_listed(self):
         words = list(CONTRACT.ops) + list(CONTRACT.inspections)
-        own = ["machine", "pipe", "sql", "tail", "map", "explain", "ping", "health", "help", "version"]
+        own = ["machine", "pipe", "sql", "tail", "top", "map", "explain", "ping", "health", "help", "version"]
         self.assertEqual(len(set(words + own)), len(words + own))
         listed = self.ctl("help").stdout
         for word in words + own:
@@ -782,6 +782,32 @@ class Map(Case):
             env = dict(self.environment(), COLUMNS=width)
             done = subprocess.run([ZONECTL, "map", "-m", "m0"], env=env, check=True, capture_output=True, text=True)
             self.assertLessEqual(max(len(c) for c in self.cells(done.stdout)), max(int(width), 40))
+
+
+class Top(Case):
+    def test_an_idle_machine_is_not_asked(self):
+        ops = iter([5, 5, 5, 6, 6])
+        self.daemon.answers["List"] = lambda request, _context: CONTRACT.new(
+            "ListResponse", machines=[CONTRACT.new("Machine", name="m0", id=3, state=2, ops=next(ops), config={"cpus": 1})])
+        self.daemon.answers["Inspect"] = Map.inspect
+        self.ctl("top", "-m", "m0", "--batch", "-n", "5", "-i", "100ms")
+        calls = [n for n, _ in self.daemon.calls]
+        self.assertEqual(calls.count("List"), 5)
+        self.assertEqual(calls.count("Inspect") % 2, 0)
+        self.assertEqual(calls.count("Tail"), 2)
+        questions = [r.WhichOneof("question") for n, r in self.daemon.calls if n == "Inspect"]
+        self.assertEqual(sorted(questions), sorted(2 * list(set(questions))))
+        # What stands between the two rounds in the record: ops since, and no more than a screen of them.
+        tails = [r for n, r in self.daemon.calls if n == "Tail"]
+        self.assertTrue(all(t.no_follow and t.kinds for t in tails))
+        self.assertEqual([(t.after_op, t.from_start) for t in tails], [(0, True), (0, True)])
+
+    def test_a_fast_machine_is_asked_for_its_last_ops(self):
+        self.daemon.answers["List"] = CONTRACT.new(
+            "ListResponse", machines=[CONTRACT.new("Machine", name="m0", id=3, state=2, ops=1000000, config={"cpus": 1})])
+        self.daemon.answers["Inspect"] = Map.inspect
+        self.ctl("top", "--once")
+        self.assertEqual(self.last("Tail").after_op, 1000000 - 64)
 
 
 if __name__ == "__main__":
