@@ -192,6 +192,26 @@ int zoned_run_open(struct zoned *z, const Zoned__V1__OpContext *context, zoned_r
 		   void *user, struct zoned_run **ret_run);
 /* Adds an op to the batch being filled; its bytes are taken now. */
 int zoned_run_add(struct zoned_run *run, uint32_t code, const ProtobufCMessage *op);
+
+/* For a caller who reads and writes protobuf's wire format without messages: a result as
+ * it came. What it points to dies on return, and ends with no zero. */
+struct zoned_packed_result {
+	uint64_t index;	     /* counts zoned_run_add() and zoned_run_add_packed() from 0 */
+	uint32_t code;	     /* a gRPC status: why the op never reached the machine; 0: it did */
+	uint32_t op;	     /* whose result's message `bytes` are: an op code; 0: there is none */
+	const char *message; /* with code */
+	size_t message_length;
+	const uint8_t *bytes; /* a zoned.v1.AllocPagesResult, say */
+	size_t length;
+};
+/* Instead of zoned_result_fn, and under its rules. */
+typedef void zoned_packed_fn(void *user, const struct zoned_packed_result *result);
+int zoned_run_open_packed(struct zoned *z, const Zoned__V1__OpContext *context,
+			  zoned_packed_fn *on_packed, void *user, struct zoned_run **ret_run);
+/* zoned_run_add() of an op's message (zoned.v1.AllocPages) as its bytes; in any run. The
+ * daemon refuses, as this op's answer, what is none. */
+int zoned_run_add_packed(struct zoned_run *run, uint32_t code, const void *op, size_t length);
+
 /* Sends the batch being filled, if it holds anything. Does not wait. */
 int zoned_run_flush(struct zoned_run *run);
 /* Ops in the batch being filled, and ops sent and not yet answered. */

@@ -108,9 +108,8 @@ int stream_on_data(struct zoned_stream *s, const uint8_t *data, size_t length);
 void stream_on_close(struct zoned_stream *s, uint32_t h2_error);
 /* The stream is over with `result`. Idempotent: the first reason stands. */
 void stream_finish(struct zoned_stream *s, int result, const char *reason);
-/* zoned_stream_receive() with memory from `allocator`; NULL: malloc's. */
-int stream_receive(struct zoned_stream *s, uint32_t timeout_ms, ProtobufCAllocator *allocator,
-		   ProtobufCMessage **ret_message);
+/* zoned_stream_receive() of the bytes as they came; the caller frees them. */
+int stream_receive(struct zoned_stream *s, uint32_t timeout_ms, struct stream_message **ret_bytes);
 /* Ends streams whose deadline has passed. */
 void streams_expire(struct zoned *z);
 

@@ -3,7 +3,8 @@
  *
  * An OpBatch is written straight in protobuf's wire format, op by op: a tag, a length
  * and the op's own bytes. The caller's message is packed once and never copied into a
- * tree of other messages, which is what makes a batch cheap to fill.
+ * tree of other messages, which is what makes a batch cheap to fill. A ResultBatch is
+ * taken apart in the same way; a result becomes a message only for a caller who wants one.
  *
  * A run with a token is durable: it keeps each op until it has been answered, so that it
  * can ask what became of it and send it again (settle()).
@@ -22,14 +23,17 @@
 
 #include "client.h"
 #include "contract_protobuf.h"
+#include "wire.h"
 
 enum {
 	FIELD_BATCH_CONTEXT = 1,
 	FIELD_BATCH_OPS = 2,
-	WIRE_LENGTH_DELIMITED = 2,
-	VARINT_MAX = 10,
-	HEAD_MAX = 2 * VARINT_MAX, /* a field's tag and length */
-	ASK_AT_ONCE = 64,	   /* questions under way; far fewer than a daemon's streams */
+	FIELD_BATCH_RESULTS = 1,
+	FIELD_RESULT_INDEX = 1,
+	FIELD_RESULT_CODE = 2,
+	FIELD_RESULT_MESSAGE = 3,
+	HEAD_MAX = 2 * WIRE_VARINT_MAX, /* a field's tag and length */
+	ASK_AT_ONCE = 64,		/* questions under way; far fewer than a daemon's streams */
 	/* A wait that must not wait still gives the daemon so long to answer a question. */
 	ASK_MS = 1000,
 	RESEND_BYTES = 256 << 10, /* of one batch */
@@ -58,6 +62,7 @@ struct zoned_run {
 	struct zoned *connection;
 	struct zoned_stream *stream; /* NULL: lost, and not yet opened again */
 	zoned_result_fn *on_result;
+	zoned_packed_fn *on_packed; /* instead of on_result */
 	void *user;
 	Zoned__V1__OpContext *context; /* the sequence is that of the next op */
 	bool durable;
@@ -69,25 +74,15 @@ struct zoned_run {
 	struct op_list kept, filled; /* in flight; in the batch */
 	bool in_doubt;		     /* some kept op is */
 	struct backoff backoff;
-	struct bump results; /* the batch of results that is being handled */
+	struct bump result; /* the one that is being handled, where it is a message */
 };
-
-static size_t put_varint(uint8_t *to, uint64_t n)
-{
-	size_t length = 0;
-
-	for (; n >= 0x80; n >>= 7)
-		to[length++] = (uint8_t)(n | 0x80);
-	to[length++] = (uint8_t)n;
-	return length;
-}
 
 /* A tag and a length, as they stand before a nested message. */
 static size_t put_head(uint8_t *to, uint32_t field, size_t length)
 {
-	size_t n = put_varint(to, (uint64_t)field << 3 | WIRE_LENGTH_DELIMITED);
+	uint8_t *at = wire_write_varint(to, (uint64_t)field << 3 | WIRE_BYTES);
 
-	return n + put_varint(to + n, length);
+	return (size_t)(wire_write_varint(at, length) - to);
 }
 
 /* ---- lists ---- */
@@ -150,20 +145,19 @@ static Zoned__V1__OpContext *copy_context(const Zoned__V1__OpContext *context)
 	return copy;
 }
 
-int zoned_run_open(struct zoned *z, const Zoned__V1__OpContext *context, zoned_result_fn *on_result,
-		   void *user, struct zoned_run **ret_run)
+static int run_open(struct zoned *z, const Zoned__V1__OpContext *context,
+		    const struct zoned_run *like, struct zoned_run **ret_run)
 {
-	struct zoned_run *run = calloc(1, sizeof *run);
+	struct zoned_run *run = malloc(sizeof *run);
 	int rc;
 
 	if (!run)
 		return out_of_memory(z);
+	*run = *like;
 	run->connection = z;
-	run->on_result = on_result;
-	run->user = user;
 	list_init(&run->kept);
 	list_init(&run->filled);
-	bump_init(&run->results);
+	bump_init(&run->result);
 	run->context = copy_context(context);
 	rc = run->context ? open_stream(run) : out_of_memory(z);
 	if (rc || !run->context) {
@@ -177,17 +171,30 @@ int zoned_run_open(struct zoned *z, const Zoned__V1__OpContext *context, zoned_r
 	return 0;
 }
 
+int zoned_run_open(struct zoned *z, const Zoned__V1__OpContext *context, zoned_result_fn *on_result,
+		   void *user, struct zoned_run **ret_run)
+{
+	return run_open(z, context, &(struct zoned_run){.on_result = on_result, .user = user},
+			ret_run);
+}
+
+int zoned_run_open_packed(struct zoned *z, const Zoned__V1__OpContext *context,
+			  zoned_packed_fn *on_packed, void *user, struct zoned_run **ret_run)
+{
+	return run_open(z, context, &(struct zoned_run){.on_packed = on_packed, .user = user},
+			ret_run);
+}
+
 /* What the daemon makes of a sequence that an op, perhaps, brings itself. */
 static uint64_t sequence_after(uint64_t next, uint64_t of_op)
 {
 	return of_op == next ? next + 1 : next;
 }
 
-/* Keeps the op whose field of the batch is `bytes`. */
-static int keep(struct zoned_run *run, uint32_t code, const ProtobufCMessage *message,
+/* Keeps the op whose field of the batch is `bytes`; `own` is its context, or NULL. */
+static int keep(struct zoned_run *run, uint32_t code, const Zoned__V1__OpContext *own,
 		const uint8_t *bytes, size_t length)
 {
-	const Zoned__V1__OpContext *own = op_context(message);
 	size_t name = own && own->machine[0] ? strlen(own->machine) + 1 : 0;
 	uint64_t next = run->context->sequence;
 	struct kept_op *op = malloc(sizeof *op + length + name);
@@ -211,31 +218,74 @@ static int keep(struct zoned_run *run, uint32_t code, const ProtobufCMessage *me
 	return 0;
 }
 
+/* Room in the batch for an op of `length` bytes behind its heads, which are written; or
+ * NULL. *ret_begin is where the op's field begins. */
+static uint8_t *begin_op(struct zoned_run *run, uint32_t code, size_t length, uint8_t **ret_begin)
+{
+	uint8_t inner[HEAD_MAX], *to;
+	size_t inner_length = put_head(inner, code, length);
+
+	*ret_begin = to = bytes_reserve(&run->batch, HEAD_MAX + inner_length + length);
+	if (!to)
+		return NULL;
+	to += put_head(to, FIELD_BATCH_OPS, inner_length + length);
+	memcpy(to, inner, inner_length);
+	return to + inner_length;
+}
+
+/* The op's field is whole and ends at `end`. */
+static void end_op(struct zoned_run *run, const uint8_t *end)
+{
+	run->batch.end = (size_t)(end - run->batch.data);
+	run->filling++;
+	run->next_index++;
+}
+
 int zoned_run_add(struct zoned_run *run, uint32_t code, const ProtobufCMessage *op)
 {
 	struct zoned *z = run->connection;
-	uint8_t inner[HEAD_MAX], *begin, *to;
-	size_t length, inner_length;
+	uint8_t *begin, *to;
 	int rc = 0;
 
 	if (code >= OP_CODE_END || op->descriptor != contract_op_messages[code].op)
 		return fail(z, ZONED_ARGUMENT, "no op %u, or a message that is not its own", code);
-	length = protobuf_c_message_get_packed_size(op);
-	inner_length = put_head(inner, code, length);
-	begin = to = bytes_reserve(&run->batch, HEAD_MAX + inner_length + length);
+	to = begin_op(run, code, protobuf_c_message_get_packed_size(op), &begin);
 	if (!to)
 		return out_of_memory(z);
-	to += put_head(to, FIELD_BATCH_OPS, inner_length + length);
-	memcpy(to, inner, inner_length);
-	to += inner_length;
 	to += protobuf_c_message_pack(op, to);
 	if (run->durable)
-		rc = keep(run, code, op, begin, (size_t)(to - begin));
-	if (rc)
+		rc = keep(run, code, op_context(op), begin, (size_t)(to - begin));
+	if (!rc)
+		end_op(run, to);
+	return rc;
+}
+
+int zoned_run_add_packed(struct zoned_run *run, uint32_t code, const void *op, size_t length)
+{
+	struct zoned *z = run->connection;
+	ProtobufCMessage *message;
+	uint8_t *begin, *to;
+	int rc;
+
+	if (code >= OP_CODE_END || !contract_op_messages[code].op)
+		return fail(z, ZONED_ARGUMENT, "no op %u", code);
+	/* A durable run has to know the op's context. */
+	if (run->durable) {
+		message =
+		    protobuf_c_message_unpack(contract_op_messages[code].op, NULL, length, op);
+		if (!message)
+			return fail(z, ZONED_ARGUMENT, "the bytes are no %s",
+				    contract_op_messages[code].op->name);
+		rc = zoned_run_add(run, code, message);
+		protobuf_c_message_free_unpacked(message, NULL);
 		return rc;
-	run->batch.end = (size_t)(to - run->batch.data);
-	run->filling++;
-	run->next_index++;
+	}
+	to = begin_op(run, code, length, &begin);
+	if (!to)
+		return out_of_memory(z);
+	if (length)
+		memcpy(to, op, length);
+	end_op(run, to + length);
 	return 0;
 }
 
@@ -326,53 +376,123 @@ uint64_t zoned_run_in_flight(const struct zoned_run *run)
 
 /* ---- answers ---- */
 
-static void answer(struct zoned_run *run, uint64_t index, Zoned__V1__Result *result)
+static int not_a_batch(struct zoned_run *run)
 {
+	return fail(run->connection, ZONED_PROTOCOL, "what came is not a zoned.v1.ResultBatch");
+}
+
+/* Reads one zoned.v1.Result as far as it is no op's own. False: malformed. */
+static bool read_result(struct wire_reader r, struct zoned_packed_result *ret)
+{
+	struct wire_reader bytes;
+	uint32_t field, type;
+	uint64_t value;
+
+	*ret = (struct zoned_packed_result){.message = ""};
+	while (r.at < r.end) {
+		if (!wire_tag(&r, &field, &type))
+			return false;
+		if (type == WIRE_VARINT) {
+			if (!wire_varint(&r, &value))
+				return false;
+			if (field == FIELD_RESULT_INDEX)
+				ret->index = value;
+			else if (field == FIELD_RESULT_CODE)
+				ret->code = (uint32_t)value;
+		} else if (type == WIRE_BYTES) {
+			if (!wire_bytes(&r, &bytes))
+				return false;
+			if (field == FIELD_RESULT_MESSAGE) {
+				ret->message = (const char *)bytes.at;
+				ret->message_length = (size_t)(bytes.end - bytes.at);
+			} else if (field < OP_CODE_END && contract_op_messages[field].op) {
+				ret->op = field;
+				ret->bytes = bytes.at;
+				ret->length = (size_t)(bytes.end - bytes.at);
+			}
+		} else if (!wire_skip(&r, type)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Gives the caller a result, which was read into *p, as the answer to its index-th op. */
+static int answer(struct zoned_run *run, uint64_t index, struct wire_reader bytes,
+		  struct zoned_packed_result *p)
+{
+	Zoned__V1__Result *result;
+
+	if (run->on_packed) {
+		p->index = index;
+		run->in_flight--;
+		run->on_packed(run->user, p);
+		return 0;
+	}
+	result = zoned__v1__result__unpack(&run->result.allocator, (size_t)(bytes.end - bytes.at),
+					   bytes.at);
+	if (!result)
+		return not_a_batch(run);
 	result->index = index;
 	run->in_flight--;
 	run->on_result(run->user, index, result);
+	bump_reset(&run->result);
+	return 0;
 }
 
 /* An answer to a durable run's op: hands it out, unless it only puts the op off. */
-static int answer_kept(struct zoned_run *run, Zoned__V1__Result *result)
+static int answer_kept(struct zoned_run *run, struct wire_reader bytes,
+		       struct zoned_packed_result *p)
 {
 	struct kept_op **at = &run->kept.first, *op;
+	int rc;
 
-	while (*at && ((*at)->in_doubt || (*at)->on_stream != result->index))
+	while (*at && ((*at)->in_doubt || (*at)->on_stream != p->index))
 		at = &(*at)->next;
 	if (!*at)
 		return fail(run->connection, ZONED_PROTOCOL, "a result of no op");
-	if (result->code == ZONED_UNAVAILABLE) {
+	if (p->code == ZONED_UNAVAILABLE) {
 		(*at)->put_off = (*at)->in_doubt = run->in_doubt = true;
 		return 0;
 	}
 	op = list_take(&run->kept, at);
-	answer(run, op->index, result);
+	rc = answer(run, op->index, bytes, p);
 	free(op);
-	return 0;
+	return rc;
+}
+
+static int receive_result(struct zoned_run *run, struct wire_reader bytes)
+{
+	struct zoned_packed_result p;
+
+	if (!read_result(bytes, &p))
+		return not_a_batch(run);
+	if (run->in_flight == 0)
+		return fail(run->connection, ZONED_PROTOCOL, "more results than ops");
+	return run->durable ? answer_kept(run, bytes, &p) : answer(run, p.index, bytes, &p);
 }
 
 /* One batch of results. 0, or what zoned_stream_receive() said. */
 static int receive_batch(struct zoned_run *run, uint32_t timeout_ms)
 {
-	ProtobufCMessage *message;
-	Zoned__V1__ResultBatch *batch;
-	size_t i;
-	int rc = stream_receive(run->stream, timeout_ms, &run->results.allocator, &message);
+	struct stream_message *message;
+	struct wire_reader r, bytes;
+	uint32_t field, type;
+	int rc = stream_receive(run->stream, timeout_ms, &message);
 
 	if (rc)
 		return rc;
-	batch = (Zoned__V1__ResultBatch *)message;
-	if (batch->n_results > run->in_flight)
-		rc = fail(run->connection, ZONED_PROTOCOL, "more results than ops");
-	for (i = 0; !rc && i < batch->n_results; i++) {
-		if (run->durable)
-			rc = answer_kept(run, batch->results[i]);
+	r = (struct wire_reader){message->bytes, message->bytes + message->length};
+	while (!rc && r.at < r.end) {
+		if (!wire_tag(&r, &field, &type))
+			rc = not_a_batch(run);
+		else if (field != FIELD_BATCH_RESULTS || type != WIRE_BYTES)
+			rc = wire_skip(&r, type) ? 0 : not_a_batch(run);
 		else
-			answer(run, batch->results[i]->index, batch->results[i]);
+			rc = wire_bytes(&r, &bytes) ? receive_result(run, bytes) : not_a_batch(run);
 	}
+	free(message);
 	run->backoff = (struct backoff){0};
-	bump_reset(&run->results);
 	return rc;
 }
 
@@ -402,15 +522,26 @@ struct question {
 };
 
 /* The op is answered, and no longer kept. */
-static void release(struct zoned_run *run, struct kept_op *op, Zoned__V1__Result *result)
+static int release(struct zoned_run *run, struct kept_op *op, const Zoned__V1__Result *result)
 {
+	size_t length = zoned__v1__result__get_packed_size(result);
+	uint8_t *bytes = malloc(length + 1);
 	struct kept_op **at = &run->kept.first;
+	struct zoned_packed_result p;
+	struct wire_reader r;
+	int rc;
 
+	if (!bytes)
+		return out_of_memory(run->connection);
 	while (*at != op)
 		at = &(*at)->next;
 	list_take(&run->kept, at);
-	answer(run, op->index, result);
+	zoned__v1__result__pack(result, bytes);
+	r = (struct wire_reader){bytes, bytes + length};
+	rc = read_result(r, &p) ? answer(run, op->index, r, &p) : not_a_batch(run);
+	free(bytes);
 	free(op);
+	return rc;
 }
 
 /* Acts on what became of an op. A call that failed for good is the op's answer. */
@@ -423,13 +554,12 @@ static int conclude(struct zoned_run *run, const struct question *q)
 	if (!rc) {
 		q->op->denied = !status->taken;
 		if (status->taken && !status->parked)
-			release(run, q->op, status->result);
+			rc = release(run, q->op, status->result);
 		protobuf_c_message_free_unpacked(&status->base, NULL);
 	} else if (rc > 0 && !may_retry(rc)) {
 		refusal.code = (uint32_t)rc;
 		refusal.message = run->connection->error;
-		release(run, q->op, &refusal);
-		rc = 0;
+		rc = release(run, q->op, &refusal);
 	}
 	return rc;
 }
@@ -618,6 +748,6 @@ void zoned_run_close(struct zoned_run *run)
 	if (run->context)
 		zoned__v1__op_context__free_unpacked(run->context, NULL);
 	bytes_free(&run->batch);
-	bump_free(&run->results);
+	bump_free(&run->result);
 	free(run);
 }

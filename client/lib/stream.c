@@ -411,27 +411,18 @@ int zoned_stream_open(struct zoned *z, const char *method,
 	return 0;
 }
 
-static int unpack_first(struct zoned_stream *s, ProtobufCAllocator *allocator,
-			ProtobufCMessage **ret_message)
+static struct stream_message *take_first(struct zoned_stream *s)
 {
 	struct stream_message *m = s->first;
-	ProtobufCMessage *message =
-	    protobuf_c_message_unpack(s->reply_type, allocator, m->length, m->bytes);
 
 	s->first = m->next;
 	if (!s->first)
 		s->end = &s->first;
-	free(m);
 	give_window_back(s);
-	if (!message)
-		return fail(s->connection, ZONED_PROTOCOL, "what came is not a %s",
-			    s->reply_type->name);
-	*ret_message = message;
-	return 0;
+	return m;
 }
 
-int stream_receive(struct zoned_stream *s, uint32_t timeout_ms, ProtobufCAllocator *allocator,
-		   ProtobufCMessage **ret_message)
+int stream_receive(struct zoned_stream *s, uint32_t timeout_ms, struct stream_message **ret_bytes)
 {
 	uint64_t deadline = clock_deadline(timeout_ms);
 	bool looked = false;
@@ -439,8 +430,10 @@ int stream_receive(struct zoned_stream *s, uint32_t timeout_ms, ProtobufCAllocat
 	for (;;) {
 		uint32_t left;
 
-		if (s->first)
-			return unpack_first(s, allocator, ret_message);
+		if (s->first) {
+			*ret_bytes = take_first(s);
+			return 0;
+		}
 		if (s->over)
 			return stream_result(s);
 		left = clock_left_ms(deadline);
@@ -455,7 +448,19 @@ int stream_receive(struct zoned_stream *s, uint32_t timeout_ms, ProtobufCAllocat
 int zoned_stream_receive(struct zoned_stream *s, uint32_t timeout_ms,
 			 ProtobufCMessage **ret_message)
 {
-	return stream_receive(s, timeout_ms, NULL, ret_message);
+	struct stream_message *m;
+	ProtobufCMessage *message;
+	int rc = stream_receive(s, timeout_ms, &m);
+
+	if (rc)
+		return rc;
+	message = protobuf_c_message_unpack(s->reply_type, NULL, m->length, m->bytes);
+	free(m);
+	if (!message)
+		return fail(s->connection, ZONED_PROTOCOL, "what came is not a %s",
+			    s->reply_type->name);
+	*ret_message = message;
+	return 0;
 }
 
 void zoned_stream_close(struct zoned_stream *s)

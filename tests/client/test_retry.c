@@ -205,6 +205,42 @@ static struct zoned_run *open_run(struct zoned *z, uint64_t token, struct answer
 	return run;
 }
 
+/* The same in a run whose results come packed. */
+static void on_packed(void *user, const struct zoned_packed_result *p)
+{
+	Zoned__V1__Result result = ZONED__V1__RESULT__INIT;
+
+	assert_int_equal(p->code, 0);
+	assert_int_equal(p->op, OP_ALLOC_PAGES);
+	result.index = p->index;
+	result.result_case = ZONED__V1__RESULT__RESULT_ALLOC_PAGES;
+	result.alloc_pages = zoned__v1__alloc_pages_result__unpack(NULL, p->length, p->bytes);
+	assert_non_null(result.alloc_pages);
+	on_result(user, p->index, &result);
+	zoned__v1__alloc_pages_result__free_unpacked(result.alloc_pages, NULL);
+}
+
+static struct zoned_run *open_packed_run(struct zoned *z, uint64_t token, struct answers *a)
+{
+	Zoned__V1__OpContext context = context_of(token, 0);
+	struct zoned_run *run;
+
+	memset(a, 0, sizeof *a);
+	assert_int_equal(zoned_run_open_packed(z, &context, on_packed, a, &run), 0);
+	return run;
+}
+
+static void add_packed(struct zoned_run *run)
+{
+	Zoned__V1__AllocPages op = ZONED__V1__ALLOC_PAGES__INIT;
+	uint8_t bytes[32];
+
+	op.gfp = GFP_KERNEL;
+	assert_int_equal(zoned_run_add_packed(run, OP_ALLOC_PAGES, bytes,
+					      zoned__v1__alloc_pages__pack(&op, bytes)),
+			 0);
+}
+
 static void add(struct zoned_run *run)
 {
 	Zoned__V1__AllocPages op = ZONED__V1__ALLOC_PAGES__INIT;
@@ -219,6 +255,7 @@ static void test_a_run_is_done_once_wherever_the_connection_breaks(void **state)
 	/* Every byte in the long run; else each residue comes about in some run of it. */
 	size_t step = effort(1) > 1 ? 1 : 17, first = (size_t)getpid() % step;
 	static struct answers a;
+	bool packed = false;
 	uint64_t ops = 0;
 
 	create_machine(f, 1 << 28);
@@ -231,9 +268,15 @@ static void test_a_run_is_done_once_wherever_the_connection_breaks(void **state)
 
 			relay_cut_after(f->relay, way, bytes);
 			z = connect_to(f->relayed);
-			run = open_run(z, zoned_token(), &a);
+			/* Packed or not makes no difference, to the last byte. */
+			packed = !packed;
+			run = packed ? open_packed_run(z, zoned_token(), &a)
+				     : open_run(z, zoned_token(), &a);
 			for (unsigned i = 0; i < RUN_OPS; i++) {
-				add(run);
+				if (i % 3 == 0)
+					add_packed(run);
+				else
+					add(run);
 				if (i % RUN_BATCH == RUN_BATCH - 1)
 					assert_int_equal(zoned_run_flush(run), 0);
 				if (i % RUN_BATCH == RUN_BATCH - 1)
@@ -507,6 +550,40 @@ static void test_a_sleeper_whose_daemon_dies_is_withdrawn(void **state)
 	assert_int_equal(ops_of_machine(f), ops + 1);
 }
 
+/* What came of bytes that are no message. */
+static void on_refusal(void *user, const struct zoned_packed_result *p)
+{
+	unsigned *refused = user;
+
+	assert_int_equal(p->code, *refused ? 0 : ZONED_INVALID_ARGUMENT);
+	assert_int_equal(p->op, *refused ? OP_ALLOC_PAGES : 0);
+	assert_int_equal(p->index, *refused);
+	if (!*refused)
+		assert_non_null(memmem(p->message, p->message_length, "malformed", 9));
+	(*refused)++;
+}
+
+static void test_bytes_that_are_no_message_are_refused_alone(void **state)
+{
+	struct fixture *f = *state;
+	Zoned__V1__OpContext context = context_of(0, 0);
+	unsigned refused = 0;
+	struct zoned_run *run;
+
+	create_machine(f, 1 << 28);
+	assert_int_equal(zoned_run_open_packed(f->direct, &context, on_refusal, &refused, &run), 0);
+	assert_int_equal(zoned_run_add_packed(run, OP_ALLOC_PAGES, "\x07", 1), 0);
+	add_packed(run);
+	assert_int_equal(zoned_run_add_packed(run, OP_CODE_END, "", 0), ZONED_ARGUMENT);
+	assert_int_equal(zoned_run_finish(run), 0);
+	assert_int_equal(refused, 2);
+	/* A run that may have to send again looks at them itself. */
+	context = context_of(zoned_token(), 0);
+	assert_int_equal(zoned_run_open_packed(f->direct, &context, on_refusal, &refused, &run), 0);
+	assert_int_equal(zoned_run_add_packed(run, OP_ALLOC_PAGES, "\x07", 1), ZONED_ARGUMENT);
+	zoned_run_close(run);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -515,6 +592,7 @@ int main(void)
 	    TEST(test_without_a_token_a_loss_is_told),
 	    TEST(test_a_run_is_done_once_wherever_the_connection_breaks),
 	    TEST(test_a_run_keeps_the_names_that_ops_bring),
+	    TEST(test_bytes_that_are_no_message_are_refused_alone),
 	    TEST(test_a_run_outlives_a_daemon_that_is_killed),
 	    TEST(test_a_run_outlives_a_daemon_that_is_stopped),
 	    TEST(test_ops_outlive_a_daemon_that_is_killed),

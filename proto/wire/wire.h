@@ -1,10 +1,11 @@
 /*
  * wire.h - protobuf's wire format, as little of it as the hot paths need.
  *
- * A reader walks bytes that a client sent and trusts none of them; a buffer grows
+ * A reader walks bytes that the other side sent and trusts none of them; a buffer grows
  * and is written at its end. Messages with many repeated parts (ops, results, rows)
  * pass through here in one pass, driven by the contract's tables; the others go
- * through protobuf-c. tests/rpc/test_rpc.c holds the two against each other.
+ * through protobuf-c. tests/rpc/test_rpc.c and tests/client/test_packed.c hold the two
+ * against each other.
  */
 #ifndef WIRE_H
 #define WIRE_H
@@ -181,6 +182,14 @@ static inline void wire_put_bytes(struct wire_buffer *b, uint32_t field, const v
 static inline void wire_put_text(struct wire_buffer *b, uint32_t field, const char *text)
 {
 	wire_put_bytes(b, field, text, strlen(text));
+}
+
+/* A word as it is: buffers of uint32_t grow in the same way. */
+static inline void wire_put_word(struct wire_buffer *b, uint32_t word)
+{
+	wire_reserve(b, sizeof word);
+	memcpy(b->bytes + b->length, &word, sizeof word);
+	b->length += sizeof word;
 }
 
 /* A submessage whose length is not known yet: begin, write its fields, end. One byte
