@@ -106,6 +106,9 @@ const char *column_format(const char *name, int64_t value, char *to, size_t size
 {
 	const struct contract_field *meaning = meaning_of(name);
 
+	/* A column may have a field's name and be something else. */
+	if (meaning && meaning->kind == FIELD_BOOL && value > 1)
+		meaning = NULL;
 	if (meaning && value >= 0)
 		return value_format(meaning, (uint64_t)value, to, size);
 	snprintf(to, size, "%lld", (long long)value);
