@@ -28,30 +28,7 @@ struct core *machine_at(lua_State *L, int index)
 	return h ? h->core : NULL;
 }
 
-/* ---- building an op ---- */
-
-/* Keys of an argument table that are the op's context. */
-static bool set_context(lua_State *L, const char *key, Zoned__V1__OpContext *context)
-{
-	int exact = 1;
-	lua_Integer n;
-
-	if (strcmp(key, "owner") == 0) {
-		context->owner = (char *)(uintptr_t)luaL_checkstring(L, -1);
-		return true;
-	}
-	if (strcmp(key, "cpu") != 0 && strcmp(key, "task") != 0)
-		return false;
-	n = lua_tointegerx(L, -1, &exact);
-	if (!exact || n < 0 || n > (key[0] == 'c' ? 31 : UINT32_MAX))
-		script_raise(L, EXIT_USAGE, "%s: a number from 0 to %u is needed", key,
-			     key[0] == 'c' ? 31u : UINT32_MAX);
-	if (key[0] == 'c')
-		context->cpu = (uint32_t)n;
-	else
-		context->task = (uint32_t)n;
-	return true;
-}
+/* ---- sending an op ---- */
 
 /* A message that is filled from Lua's values. An error on the way leaves it behind, and
  * the next one frees it; so does the end of the script. */
@@ -70,110 +47,22 @@ static void building_free(lua_State *L)
 	script_of(L)->building = NULL;
 }
 
-static void no_argument(lua_State *L, const char *word, const struct contract_fields *fields,
-			const char *key) __attribute__((noreturn));
-
-static void no_argument(lua_State *L, const char *word, const struct contract_fields *fields,
-			const char *key)
-{
-	struct suggestion s = {.word = key};
-	const struct contract_field *f;
-	char names[512] = "none";
-	size_t used = 0;
-	unsigned i;
-
-	for (i = 0; (f = field_at(fields, i)); i++) {
-		suggest(&s, f->name);
-		if (used < sizeof names)
-			used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
-						 used ? ", " : "", f->name);
-	}
-	if (s.nearest)
-		script_raise(L, EXIT_USAGE, "%s: no argument %s; did you mean %s?", word, key,
-			     s.nearest);
-	script_raise(L, EXIT_USAGE, "%s: no argument %s; it takes %s", word, key, names);
-}
-
-/* Sets a field from the top of the stack. */
-static void set_argument(lua_State *L, const char *word, ProtobufCMessage *m,
-			 const struct contract_field *f)
-{
-	char err[1024];
-
-	if (!field_from_lua(L, -1, m, f, err, sizeof err))
-		script_raise(L, EXIT_USAGE, "%s: %s: %s", word, f->name, err);
-}
-
-/* The fields of a message from the table at `table` and, before it, from the values at
- * first..table - 1, which are the required arguments in the contract's order; all of them
- * where none is required. */
-static void set_arguments(lua_State *L, const char *word, const struct contract_fields *fields,
-			  ProtobufCMessage *m, int first, int table, bool has_table,
-			  Zoned__V1__OpContext *context)
-{
-	const struct contract_field *f;
-	uint64_t given = 0;
-	bool all = true;
-	unsigned i;
-	int at = first;
-
-	for (i = 0; (f = field_at(fields, i)); i++)
-		all = all && !f->required;
-	for (i = 0; at < table && (f = field_at(fields, i)); i++) {
-		if (!f->required && !all)
-			continue;
-		lua_pushvalue(L, at++);
-		set_argument(L, word, m, f);
-		lua_pop(L, 1);
-		given |= 1ull << i;
-	}
-	if (at < table)
-		script_raise(L, EXIT_USAGE,
-			     "%s: it takes %d arguments by position; the others go by name, "
-			     "in a table",
-			     word, at - first);
-	if (has_table) {
-		lua_pushnil(L);
-		while (lua_next(L, table)) {
-			const char *key =
-			    lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-
-			if (context ? set_context(L, key, context) : strcmp(key, "at") == 0) {
-				lua_pop(L, 1);
-				continue;
-			}
-			if (strncmp(key, "arg_", 4) == 0)
-				key += 4;
-			for (i = 0; (f = field_at(fields, i)) && strcmp(f->name, key) != 0; i++)
-				;
-			if (!f)
-				no_argument(L, word, fields, key);
-			set_argument(L, word, m, f);
-			given |= 1ull << i;
-			lua_pop(L, 1);
-		}
-	}
-	for (i = 0; (f = field_at(fields, i)); i++)
-		if (f->required && !(given & 1ull << i))
-			script_raise(L, EXIT_USAGE, "%s: %s is needed", word, f->name);
-}
-
 static struct handle *check_handle(lua_State *L, int index)
 {
 	return luaL_checkudata(L, index, handle_type);
 }
 
-/* Queues an op with the arguments from stack index `first` on, and pushes its answer.
- * `callback`: the last value is one. */
-static struct core *submit(lua_State *L, const struct contract_op *op, int first, bool callback)
+/* Queues an op for the handle at 1, with the arguments from stack index `first` on, and
+ * pushes its answer. `callback`: the last value is one. */
+static void submit(lua_State *L, const struct handle *h, const struct contract_op *op, int first,
+		   bool callback)
 {
-	struct handle *h = check_handle(L, 1);
+	struct wire_buffer *packed = &script_of(L)->packed;
 	Zoned__V1__OpContext context = ZONED__V1__OP_CONTEXT__INIT;
-	int last = lua_gettop(L) - callback;
-	bool has_table = last >= first && lua_istable(L, last);
+	int last = lua_gettop(L) - callback, rc;
+	bool has_table = last >= first && lua_istable(L, last), has_context;
 	struct core *c = h->core;
-	ProtobufCMessage *m;
-	int rc;
+	struct arguments a;
 
 	/* A list of numbers as the one required argument is a value, not names. */
 	if (has_table && last == first && lua_rawlen(L, last) > 0)
@@ -181,20 +70,16 @@ static struct core *submit(lua_State *L, const struct contract_op *op, int first
 	run_open(L, c);
 	context.cpu = h->cpu;
 	context.task = h->task;
-	context.owner = h->owner;
-	m = building_new(L, contract_op_messages[op->code].op);
-	set_arguments(L, op->word, &op->args, m, first, has_table ? last : last + 1, has_table,
-		      &context);
-	if (context.cpu || context.task || *context.owner)
-		message_set_sub(m, 1, &context.base);
-	rc = zoned_run_add(c->run, op->code, m);
-	/* The context is this function's, not the message's to free. */
-	message_set_sub(m, 1, NULL);
-	building_free(L);
+	context.owner = (char *)(uintptr_t)h->owner;
+	arguments_from_lua(L, plan_of_op(c->script, op), first, has_table ? last : last + 1,
+			   has_table, &a, &context);
+	has_context = context.cpu || context.task || *context.owner;
+	packed->length = 0;
+	packed_op_write(packed, op, has_context ? &context : NULL, &a);
+	rc = zoned_run_add_packed(c->run, op->code, packed->bytes, packed->length);
 	if (rc)
 		run_broken(L, c, op->word, rc);
 	run_push_answer(L, c, op, 1, callback ? last + 1 : 0);
-	return c;
 }
 
 static void no_op(lua_State *L, const char *what, const char *word) __attribute__((noreturn));
@@ -233,11 +118,12 @@ static const struct contract_op *find_op(const char *name)
 static int call_op(lua_State *L)
 {
 	const struct contract_op *op = &contract_ops[lua_tointeger(L, lua_upvalueindex(1))];
+	const struct handle *h = luaL_testudata(L, 1, handle_type);
 
-	if (!machine_at(L, 1))
+	if (!h)
 		script_raise(L, EXIT_USAGE, "%s: it is a machine's: m:%s{...}, with a colon",
 			     op->word, op->snake);
-	submit(L, op, 2, false);
+	submit(L, h, op, 2, false);
 	run_wait_answer(L, -1);
 	return 1;
 }
@@ -245,12 +131,13 @@ static int call_op(lua_State *L)
 /* m:op("alloc", {...}): the same by name. */
 static int method_op(lua_State *L)
 {
+	const struct handle *h = check_handle(L, 1);
 	const char *name = luaL_checkstring(L, 2);
 	const struct contract_op *op = find_op(name);
 
 	if (!op)
 		no_op(L, "op", name);
-	submit(L, op, 3, false);
+	submit(L, h, op, 3, false);
 	run_wait_answer(L, -1);
 	return 1;
 }
@@ -258,10 +145,9 @@ static int method_op(lua_State *L)
 /* m:async("alloc", {...} [, callback]) */
 static int method_async(lua_State *L)
 {
+	const struct handle *h = check_handle(L, 1);
 	const struct contract_op *op;
-	struct core *c;
 
-	check_handle(L, 1);
 	lua_pushvalue(L, 2);
 	if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNUMBER) {
 		op = find_op(luaL_checkstring(L, 2));
@@ -277,8 +163,8 @@ static int method_async(lua_State *L)
 	if (lua_gettop(L) > 3 && !lua_isfunction(L, -1))
 		script_raise(L, EXIT_USAGE, "async: the callback is a %s, not a function",
 			     luaL_typename(L, -1));
-	c = submit(L, op, 3, lua_isfunction(L, -1));
-	run_keep_window(L, c);
+	submit(L, h, op, 3, lua_isfunction(L, -1));
+	run_keep_window(L, h->core);
 	return 1;
 }
 
@@ -324,7 +210,7 @@ static int method_with(lua_State *L)
 	lua_pushnil(L);
 	while (lua_next(L, 2)) {
 		if (lua_type(L, -2) != LUA_TSTRING ||
-		    !set_context(L, lua_tostring(L, -2), &context))
+		    !context_from_lua(L, lua_tostring(L, -2), lua_gettop(L), &context))
 			script_raise(L, EXIT_USAGE, "with: task, cpu and owner is what it takes");
 		lua_pop(L, 1);
 	}
@@ -367,7 +253,7 @@ static void push_report(lua_State *L, const struct contract_inspection *i,
 		lua_createtable(L, (int)n, 0);
 		for (r = 0; r < n; r++) {
 			lua_createtable(L, 0, (int)i->rows[k].columns.nr_ints);
-			fields_to_lua(L, row[r], &i->rows[k].columns, true);
+			row_to_lua(L, row[r], &i->rows[k].columns);
 			lua_rawseti(L, -2, (lua_Integer)r + 1);
 		}
 		lua_setfield(L, -2, i->rows[k].name);
@@ -390,24 +276,37 @@ static void set_moment(lua_State *L, const char *word, int table, ProtobufCMessa
 	lua_pop(L, 1);
 }
 
+static void set_arguments(ProtobufCMessage *m, const struct contract_fields *fields,
+			  const struct arguments *a)
+{
+	unsigned i;
+
+	for (i = 0; i < fields->nr_ints; i++)
+		message_set(m, fields->ints[i].number, a->ints[i]);
+	if (fields->data && fields->data->kind == FIELD_U32_LIST)
+		message_set_list(m, fields->data->number, a->data, a->length);
+	else if (fields->data)
+		message_set_bytes(m, fields->data->number, a->data, a->length);
+}
+
 static int inspect(lua_State *L, const struct contract_inspection *i, int first)
 {
 	struct core *c = check_handle(L, 1)->core;
 	int last = lua_gettop(L);
 	bool has_table = last >= first && lua_istable(L, last);
 	ProtobufCMessage *question, *request, *reply;
+	struct arguments a;
 	int rc;
 
 	run_settle(L, c);
 	script_connection(L);
-	question = building_new(L, contract_inspect_messages[i - contract_inspections].question);
-	set_arguments(L, i->word, &i->args, question, first, has_table ? last : last + 1, has_table,
-		      NULL);
-	/* The question is the request's from here on, and the request what is being built. */
-	request = message_new(&zoned__v1__inspect_request__descriptor);
+	arguments_from_lua(L, plan_of_inspection(c->script, i), first, has_table ? last : last + 1,
+			   has_table, &a, NULL);
+	request = building_new(L, &zoned__v1__inspect_request__descriptor);
 	message_set_string(request, 1, c->name);
+	question = message_new(contract_inspect_messages[i - contract_inspections].question);
 	message_set_sub(request, i->code, question);
-	script_of(L)->building = request;
+	set_arguments(question, &i->args, &a);
 	if (has_table)
 		set_moment(L, i->word, last, request);
 	rc = zoned_call(c->script->ctl->z, "/zoned.v1.Machines/Inspect", request,

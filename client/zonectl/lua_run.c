@@ -3,14 +3,14 @@
  *
  * Every op of a script goes over one Memory.Run stream per machine, so ops are done in
  * the order in which the script says them, whether it waits for each (m:alloc{...}) or
- * not (m:async("alloc", {...})). What either returns is one table, the answer: empty
- * at first and of the metatable `pending`; filled, and of the metatable `answered`,
- * when the daemon's answer is read. Reading a field of a pending one waits for it.
+ * not (m:async("alloc", {...})). What either returns is one value, the answer: pending
+ * until the daemon's is read. Reading a field of a pending one waits for it. What was
+ * answered lies there as numbers; a field becomes a Lua value when it is read.
  *
  * Invariants:
- *  1. slots[i] belongs to the op with index base + i of the stream; base is the oldest
- *     unanswered. pending[index] is its answer's table for as long as it is unanswered.
- *  2. Lua code never runs inside the library's callback: the callback fills tables, and
+ *  1. The answer to the op with index i of the stream, base <= i < end, is pending and
+ *     at ring[i % capacity], and held by the ring's table; or that place is NULL.
+ *  2. Lua code never runs inside the library's callback: the callback fills answers, and
  *     callbacks of the script's run when the wait is over.
  *  3. A machine's sleepers hold nothing back but themselves: run_settle() ends when all
  *     that is unanswered is asleep.
@@ -23,25 +23,17 @@
 enum {
 	BATCH = 256,	  /* ops sent together */
 	IN_FLIGHT = 4096, /* ops unanswered, before async() waits for some */
+	RING_AT_FIRST = 1024,
 };
 
-const char core_type[] = "zoned.core", pending_type[] = "zoned.pending",
-	   answered_type[] = "zoned.result";
-/* Key of a pending answer's core in its table; its address counts. */
-static const char core_key;
+const char core_type[] = "zoned.core", answer_type[] = "zoned.result";
 
-const struct contract_field *field_at(const struct contract_fields *fields, unsigned i)
+static void push_held(lua_State *L, const struct core *c)
 {
-	if (i < fields->nr_ints)
-		return &fields->ints[i];
-	return i == fields->nr_ints ? fields->data : NULL;
+	lua_rawgeti(L, LUA_REGISTRYINDEX, c->held);
 }
 
-/* Tables of a core, in the registry under the addresses of its own fields. */
-static void push_pending(lua_State *L, const struct core *c)
-{
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &c->slots);
-}
+/* Other tables of a core, in the registry under the addresses of its own fields. */
 
 static void push_ready(lua_State *L, const struct core *c)
 {
@@ -53,138 +45,193 @@ static void push_callbacks(lua_State *L, const struct core *c)
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &c->answers);
 }
 
-/* ---- slots ---- */
+/* ---- the ring ---- */
 
-static void slot_add(struct core *c, const struct slot *slot)
+static uint64_t place_of(const struct core *c, uint64_t index)
 {
-	if (c->nr_slots == c->capacity) {
-		c->capacity = c->capacity ? 2 * c->capacity : 1024;
-		c->slots = must(realloc(c->slots, c->capacity * sizeof *c->slots));
+	return index & (c->capacity - 1);
+}
+
+/* Makes the ring twice as large, and its table anew. */
+static void ring_grow(lua_State *L, struct core *c)
+{
+	struct core old = *c;
+	uint64_t i;
+
+	c->capacity = old.capacity ? 2 * old.capacity : RING_AT_FIRST;
+	c->ring = must(calloc(c->capacity, sizeof *c->ring));
+	push_held(L, c);
+	lua_createtable(L, (int)c->capacity, 0);
+	for (i = c->base; i < c->end; i++) {
+		c->ring[place_of(c, i)] = old.ring[place_of(&old, i)];
+		lua_rawgeti(L, -2, (lua_Integer)place_of(&old, i) + 1);
+		lua_rawseti(L, -2, (lua_Integer)place_of(c, i) + 1);
 	}
-	c->slots[c->nr_slots++] = *slot;
+	lua_rawseti(L, LUA_REGISTRYINDEX, c->held);
+	lua_pop(L, 1);
+	free(old.ring);
 }
 
-/* Forgets the answered slots at the front, once they are many. */
-static void slots_trim(struct core *c)
+/* Adds the answer on top of the stack. */
+static void ring_add(lua_State *L, struct core *c, struct answer *a)
 {
-	size_t n = 0;
-
-	while (n < c->nr_slots && !c->slots[n].code)
-		n++;
-	if (n == 0 || n < c->nr_slots / 2)
-		return;
-	memmove(c->slots, c->slots + n, (c->nr_slots - n) * sizeof *c->slots);
-	c->nr_slots -= n;
-	c->base += n;
+	if (c->end - c->base == c->capacity)
+		ring_grow(L, c);
+	c->ring[place_of(c, c->end)] = a;
+	push_held(L, c);
+	lua_pushvalue(L, -2);
+	lua_rawseti(L, -2, (lua_Integer)place_of(c, c->end) + 1);
+	lua_pop(L, 1);
+	c->end++;
 }
 
-/* Notes where the script is. The sources are few; the newest is the likeliest. */
-static void note_line(lua_State *L, struct core *c, struct slot *slot)
+/* Notes which source the function on top, which sends, is from. The sources are few; the
+ * newest is the likeliest. */
+static void note_sender(lua_State *L, struct core *c, lua_Debug *at)
+{
+	unsigned i;
+
+	lua_getinfo(L, "S", at);
+	for (i = c->nr_sources; i-- > 0 && strcmp(c->sources[i], at->short_src) != 0;)
+		;
+	if (i == UINT_MAX) {
+		if (c->nr_sources == MAX_SOURCES)
+			c->nr_sources--;
+		i = c->nr_sources++;
+		snprintf(c->sources[i], LUA_IDSIZE, "%s", at->short_src);
+	}
+	c->sender_source = (uint8_t)i;
+	c->sender = lua_topointer(L, -1);
+	lua_pushvalue(L, -1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &c->sender);
+}
+
+/* Notes where the script is. */
+static void note_line(lua_State *L, struct core *c, struct answer *a)
 {
 	lua_Debug at;
-	unsigned i;
 
 	if (!lua_getstack(L, 1, &at))
 		return;
-	lua_getinfo(L, "Sl", &at);
-	slot->line = (uint32_t)(at.currentline > 0 ? at.currentline : 0);
-	for (i = c->nr_sources; i-- > 0;)
-		if (strcmp(c->sources[i], at.short_src) == 0) {
-			slot->source = (uint8_t)i;
-			return;
-		}
-	if (c->nr_sources == MAX_SOURCES)
-		c->nr_sources--;
-	slot->source = (uint8_t)c->nr_sources;
-	snprintf(c->sources[c->nr_sources++], LUA_IDSIZE, "%s", at.short_src);
+	lua_getinfo(L, "fl", &at);
+	if (lua_topointer(L, -1) != c->sender)
+		note_sender(L, c, &at);
+	lua_pop(L, 1);
+	a->line = (uint32_t)(at.currentline > 0 ? at.currentline : 0);
+	a->source = c->sender_source;
 }
 
 /* ---- answers ---- */
 
-static void note_refusal(struct core *c, const struct slot *slot, const Zoned__V1__Result *r)
+static void note_refusal(struct core *c, const struct answer *a,
+			 const struct zoned_packed_result *r)
 {
 	if (*c->refusal_text)
 		return;
-	snprintf(c->refusal, sizeof c->refusal, "%s:%u: ", c->sources[slot->source], slot->line);
-	snprintf(c->refusal_text, sizeof c->refusal_text, "%s: %s: %s",
-		 contract_ops[slot->code].word, zoned_code_name((int)r->code), r->message);
-}
-
-static void set_text(lua_State *L, const char *key, const char *value)
-{
-	lua_pushstring(L, key);
-	lua_pushstring(L, value);
-	lua_rawset(L, -3);
+	snprintf(c->refusal, sizeof c->refusal, "%s:%u: ", c->sources[a->source], a->line);
+	snprintf(c->refusal_text, sizeof c->refusal_text, "%s: %s: %.*s", a->op->word,
+		 zoned_code_name((int)r->code), (int)r->message_length, r->message);
 }
 
 /* A failure leaves values that mean nothing zero: they are left out, so that reading
  * one is an error. Where one value says something (how far an access came), all do. */
-static bool says_something(const struct contract_op *op, const ProtobufCMessage *result)
+static bool says_something(const struct contract_op *op, const struct packed_result *r)
 {
 	unsigned i;
 
-	if (op_status(result) == STATUS_OK)
-		return true;
 	for (i = 0; i < op->values.nr_ints; i++)
-		if (message_get(result, op->values.ints[i].number))
+		if (r->values[i])
 			return true;
-	return false;
+	return r->status == STATUS_OK;
 }
 
-/* Fills the answer on top of the stack. */
-static void fill_answer(lua_State *L, const struct contract_op *op, const ProtobufCMessage *result)
+static void push_list(lua_State *L, struct wire_reader words)
 {
-	const Zoned__V1__Outcome *o = (const Zoned__V1__Outcome *)message_sub(result, 1);
+	size_t i, n = (size_t)(words.end - words.at) / sizeof(uint32_t);
+	uint32_t word;
 
-	lua_pushstring(L, "number");
-	lua_pushinteger(L, o ? (lua_Integer)o->op : 0);
-	lua_rawset(L, -3);
-	set_text(L, "status", status_name(op_status(result)));
-	if (o && *o->detail)
-		set_text(L, "detail", o->detail);
-	fields_to_lua(L, result, &op->values, says_something(op, result));
-}
-
-/* The library's callback; raises no error (nothing here can but for lack of memory). */
-static void on_result(void *user, uint64_t index, const Zoned__V1__Result *r)
-{
-	struct core *c = user;
-	lua_State *L = c->L;
-	struct slot *slot =
-	    index >= c->base && index - c->base < c->nr_slots ? &c->slots[index - c->base] : NULL;
-	const ProtobufCMessage *result = NULL;
-	const struct contract_op *op;
-
-	if (!slot || !slot->code)
-		return;
-	op = &contract_ops[slot->code];
-	if (!r->code && (uint32_t)r->result_case == slot->code)
-		result = message_sub(&r->base, slot->code);
-	push_pending(L, c);
-	lua_rawgeti(L, -1, (lua_Integer)index);
-	lua_pushnil(L);
-	lua_rawsetp(L, -2, &core_key);
-	set_text(L, "op", op->word);
-	luaL_setmetatable(L, answered_type);
-	if (result) {
-		fill_answer(L, op, result);
-		c->answers[op_status(result) % 32]++;
-	} else {
-		note_refusal(c, slot, r);
-		set_text(L, "status", zoned_code_name((int)r->code));
+	lua_createtable(L, (int)n, 0);
+	for (i = 0; i < n; i++) {
+		memcpy(&word, words.at + i * sizeof word, sizeof word);
+		lua_pushinteger(L, word);
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
 	}
-	if (slot->callback) {
+}
+
+static void push_bytes(lua_State *L, struct wire_reader bytes)
+{
+	lua_pushlstring(L, (const char *)bytes.at, (size_t)(bytes.end - bytes.at));
+}
+
+/* Fills in what the machine answered. `place` is the answer's in the ring's table. */
+static void fill_answer(lua_State *L, struct core *c, struct answer *a, uint64_t place,
+			const struct packed_result *r)
+{
+	const struct contract_field *data = a->op->values.data;
+
+	a->number = r->number;
+	a->status = r->status;
+	memcpy(a->values, r->values, sizeof a->values);
+	a->has_values = says_something(a->op, r);
+	c->answers[r->status % 32]++;
+	if (r->detail.at == r->detail.end && !data)
+		return;
+	push_held(L, c);
+	lua_rawgeti(L, -1, (lua_Integer)place + 1);
+	if (r->detail.at != r->detail.end) {
+		push_bytes(L, r->detail);
+		lua_setiuservalue(L, -2, ANSWER_DETAIL);
+	}
+	if (data) {
+		if (data->kind == FIELD_U32_LIST)
+			push_list(L, r->data);
+		else
+			push_bytes(L, r->data);
+		lua_setiuservalue(L, -2, ANSWER_DATA);
+	}
+	lua_pop(L, 2);
+}
+
+/* The answer at this place is there: takes it out of the ring, and among those whose
+ * callback is to be run if it has one. */
+static void settle_answer(lua_State *L, struct core *c, struct answer *a, uint64_t place)
+{
+	a->state = ANSWER_THERE;
+	c->ring[place] = NULL;
+	push_held(L, c);
+	if (a->callback) {
 		push_ready(L, c);
-		lua_pushvalue(L, -2);
+		lua_rawgeti(L, -2, (lua_Integer)place + 1);
 		lua_rawseti(L, -2, ++c->nr_ready);
 		lua_pop(L, 1);
 	}
-	lua_pop(L, 1);
 	lua_pushnil(L);
-	lua_rawseti(L, -2, (lua_Integer)index);
+	lua_rawseti(L, -2, (lua_Integer)place + 1);
 	lua_pop(L, 1);
-	slot->code = 0;
+	while (c->base < c->end && !c->ring[place_of(c, c->base)])
+		c->base++;
 	c->progress++;
+}
+
+/* The library's callback; raises no error (nothing here can but for lack of memory). */
+static void on_result(void *user, const struct zoned_packed_result *r)
+{
+	struct core *c = user;
+	struct packed_result result;
+	struct wire_reader bytes = {r->bytes, r->bytes + r->length};
+	uint64_t place = place_of(c, r->index);
+	struct answer *a = r->index >= c->base && r->index < c->end ? c->ring[place] : NULL;
+
+	if (!a)
+		return;
+	if (!r->code && r->op == a->op->code &&
+	    packed_result_read(a->op, bytes, &c->script->list, &result)) {
+		fill_answer(c->L, c, a, place, &result);
+	} else {
+		a->refused = r->code ? r->code : ZONED_INTERNAL;
+		note_refusal(c, a, r);
+	}
+	settle_answer(c->L, c, a, place);
 }
 
 /* Runs the script's callbacks of what has been answered. They may send and wait, and so
@@ -217,13 +264,20 @@ static void run_callbacks(lua_State *L, struct core *c)
 /* The stream is gone: what was unanswered stays so for ever, and is forgotten. */
 void run_drop(lua_State *L, struct core *c)
 {
+	uint64_t i;
+
 	zoned_run_close(c->run);
 	c->run = NULL;
-	c->nr_slots = 0;
-	c->base = 0;
+	for (i = c->base; i < c->end; i++)
+		if (c->ring[place_of(c, i)])
+			c->ring[place_of(c, i)]->state = ANSWER_LOST;
+	free(c->ring);
+	c->ring = NULL;
+	c->base = c->end = c->capacity = 0;
 	c->nr_ready = c->ready_done = 0;
+	luaL_unref(L, LUA_REGISTRYINDEX, c->held);
 	lua_newtable(L);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &c->slots);
+	c->held = luaL_ref(L, LUA_REGISTRYINDEX);
 	lua_newtable(L);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &c->nr_ready);
 	lua_newtable(L);
@@ -245,7 +299,7 @@ void run_open(lua_State *L, struct core *c)
 	if (c->run)
 		return;
 	context.machine = c->name;
-	rc = zoned_run_open(z, &context, on_result, c, &c->run);
+	rc = zoned_run_open_packed(z, &context, on_result, c, &c->run);
 	if (rc)
 		script_refused(L, c->name, rc);
 }
@@ -260,7 +314,6 @@ static bool wait_a_while(lua_State *L, struct core *c, uint64_t most, uint32_t t
 	rc = zoned_run_flush(c->run);
 	if (!rc)
 		rc = zoned_run_wait(c->run, most, timeout_ms);
-	slots_trim(c);
 	if (rc && rc != ZONED_AGAIN)
 		run_broken(L, c, c->name, rc);
 	if (*c->refusal_text) {
@@ -293,41 +346,40 @@ static void check_patience(lua_State *L, struct core *c, uint64_t *progress, uin
 	}
 }
 
-static bool is_pending(lua_State *L, int index)
+/* NULL: the value is no answer. */
+static struct answer *answer_at(lua_State *L, int index)
 {
-	bool is;
-
-	if (lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index))
-		return false;
-	luaL_getmetatable(L, pending_type);
-	is = lua_rawequal(L, -1, -2);
-	lua_pop(L, 2);
-	return is;
+	return luaL_testudata(L, index, answer_type);
 }
 
-/* Waits for the answer at `index`. */
-void run_wait_answer(lua_State *L, int index)
+/* Waits for an answer. */
+static void wait_answer(lua_State *L, struct answer *a)
 {
-	uint64_t progress, since = monotonic_ns(), in_flight;
-	struct core *c;
+	uint64_t progress, since, in_flight;
+	struct core *c = a->core;
 
-	index = lua_absindex(L, index);
-	if (!is_pending(L, index))
+	if (a->state == ANSWER_THERE)
 		return;
-	lua_rawgetp(L, index, &core_key);
-	c = lua_touserdata(L, -1);
-	lua_pop(L, 1);
 	progress = c->progress;
-	while (is_pending(L, index)) {
-		if (!c->run)
-			script_raise(L, EXIT_UNREACHABLE,
-				     "%s: the connection that this answer was to come over is gone",
-				     c->name);
+	since = monotonic_ns();
+	while (a->state == ANSWER_PENDING) {
 		in_flight = zoned_run_in_flight(c->run) + zoned_run_filling(c->run);
 		if (!wait_a_while(L, c, in_flight ? in_flight - 1 : 0, SCRIPT_SLICE_MS))
 			check_patience(L, c, &progress, &since);
 	}
+	if (a->state == ANSWER_LOST)
+		script_raise(L, EXIT_UNREACHABLE,
+			     "%s: the connection that this answer was to come over is gone",
+			     c->name);
 	run_callbacks(L, c);
+}
+
+void run_wait_answer(lua_State *L, int index)
+{
+	struct answer *a = answer_at(L, index);
+
+	if (a)
+		wait_answer(L, a);
 }
 
 static uint32_t asleep(lua_State *L, const struct core *c)
@@ -381,19 +433,15 @@ void machines_settle(lua_State *L)
 void run_push_answer(lua_State *L, struct core *c, const struct contract_op *op, int handle,
 		     int callback)
 {
-	struct slot slot = {.code = op->code, .callback = callback != 0};
-	uint64_t index = c->base + c->nr_slots;
+	struct answer *a = lua_newuserdatauv(L, sizeof *a, ANSWER_DATA);
 
-	note_line(L, c, &slot);
-	slot_add(c, &slot);
-	push_pending(L, c);
-	lua_createtable(L, 0, (int)op->values.nr_ints + 4);
+	*a = (struct answer){.core = c, .op = op, .callback = callback != 0};
 	lua_getiuservalue(L, handle, 1);
-	lua_rawsetp(L, -2, &core_key);
-	luaL_setmetatable(L, pending_type);
-	lua_pushvalue(L, -1);
-	lua_rawseti(L, -3, (lua_Integer)index);
-	lua_remove(L, -2);
+	lua_setiuservalue(L, -2, ANSWER_CORE);
+	lua_rawgeti(L, LUA_REGISTRYINDEX, c->script->answer_metatable);
+	lua_setmetatable(L, -2);
+	note_line(L, c, a);
+	ring_add(L, c, a);
 	if (callback) {
 		push_callbacks(L, c);
 		lua_pushvalue(L, -2);
@@ -424,12 +472,13 @@ static int core_gc(lua_State *L)
 
 	zoned_run_close(c->run);
 	c->run = NULL;
-	free(c->slots);
+	free(c->ring);
 	*c->link = c->next;
 	if (c->next)
 		c->next->link = c->link;
+	luaL_unref(L, LUA_REGISTRYINDEX, c->held);
 	lua_pushnil(L);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &c->slots);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &c->sender);
 	lua_pushnil(L);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &c->nr_ready);
 	lua_pushnil(L);
@@ -437,118 +486,183 @@ static int core_gc(lua_State *L)
 	return 0;
 }
 
+static struct answer *check_answer(lua_State *L)
+{
+	return luaL_checkudata(L, 1, answer_type);
+}
+
 static int answer_wait(lua_State *L)
 {
-	run_wait_answer(L, 1);
+	wait_answer(L, check_answer(L));
 	lua_settop(L, 1);
 	return 1;
 }
 
-/* What an answer has beside its values. True: pushed. */
-static bool push_extra(lua_State *L, const char *key)
+static const char *status_of(const struct answer *a)
 {
-	if (strcmp(key, "wait") == 0) {
-		lua_pushcfunction(L, answer_wait);
-	} else if (strcmp(key, "done") == 0 && is_pending(L, 1)) {
-		lua_pushboolean(L, 0);
-	} else if (strcmp(key, "ok") == 0) {
-		lua_getfield(L, 1, "status");
-		lua_pushboolean(L, strcmp(lua_tostring(L, -1), "OK") == 0);
-	} else if (strcmp(key, "detail") == 0) {
-		lua_pushstring(L, "");
-	} else {
+	return a->refused ? zoned_code_name((int)a->refused) : status_name(a->status);
+}
+
+/* Pushes one of the op's values, or nil. */
+static void push_value(lua_State *L, const struct answer *a, int index, unsigned i)
+{
+	if (a->refused)
+		lua_pushnil(L);
+	else if (i == a->op->values.nr_ints)
+		lua_getiuservalue(L, index, ANSWER_DATA);
+	else if (!a->has_values)
+		lua_pushnil(L);
+	else
+		field_to_lua(L, &a->op->values.ints[i], a->values[i]);
+}
+
+/* The place of a value of that name, or UINT_MAX. */
+static unsigned value_named(const struct contract_op *op, const char *key)
+{
+	const struct contract_field *f;
+	unsigned i;
+
+	for (i = 0; (f = field_at(&op->values, i)); i++)
+		if (strcmp(f->name, key) == 0)
+			return i;
+	return UINT_MAX;
+}
+
+static void no_value(lua_State *L, const struct answer *a, const char *key)
+    __attribute__((noreturn));
+
+static void no_value(lua_State *L, const struct answer *a, const char *key)
+{
+	const struct contract_field *f;
+	struct suggestion s = {.word = key};
+	unsigned i;
+
+	if (value_named(a->op, key) != UINT_MAX)
+		script_raise(L, EXIT_USAGE, "%s answered %s and has no %s", a->op->word,
+			     status_of(a), key);
+	for (i = 0; (f = field_at(&a->op->values, i)); i++)
+		suggest(&s, f->name);
+	if (s.nearest)
+		script_raise(L, EXIT_USAGE, "%s answers no %s; did you mean %s?", a->op->word, key,
+			     s.nearest);
+	script_raise(L, EXIT_USAGE, "%s answers no %s; see zonectl %s --help", a->op->word, key,
+		     a->op->word);
+}
+
+/* What an answer has beside its values. False: it has no such thing. */
+static bool push_extra(lua_State *L, const struct answer *a, const char *key)
+{
+	if (strcmp(key, "status") == 0)
+		lua_pushstring(L, status_of(a));
+	else if (strcmp(key, "ok") == 0)
+		lua_pushboolean(L, !a->refused && a->status == STATUS_OK);
+	else if (strcmp(key, "number") == 0)
+		lua_pushinteger(L, (lua_Integer)a->number);
+	else if (strcmp(key, "op") == 0)
+		lua_pushstring(L, a->op->word);
+	else if (strcmp(key, "detail") != 0)
 		return false;
-	}
+	else if (lua_getiuservalue(L, 1, ANSWER_DETAIL) == LUA_TNIL)
+		lua_pushstring(L, "");
 	return true;
 }
 
-/* A pending answer's field: waits for it. */
-static int pending_index(lua_State *L)
+/* An answer's field; a pending one is waited for, unless that is what was asked. */
+static int answer_index(lua_State *L)
 {
-	const char *key = luaL_checkstring(L, 2);
-
-	if (strcmp(key, "wait") == 0) {
-		lua_pushcfunction(L, answer_wait);
-		return 1;
-	}
-	run_wait_answer(L, 1);
-	lua_settop(L, 2);
-	lua_gettable(L, 1);
-	return 1;
-}
-
-/* A field that an answer does not have. */
-static int answered_index(lua_State *L)
-{
+	struct answer *a = check_answer(L);
 	const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
-	const struct contract_field *f = NULL;
-	const struct contract_op *op;
-	struct suggestion s = {.word = key};
 	unsigned i;
 
 	if (!key)
 		return 0;
-	if (push_extra(L, key))
+	if (strcmp(key, "wait") == 0) {
+		lua_pushcfunction(L, answer_wait);
 		return 1;
-	lua_pushstring(L, "op");
-	lua_rawget(L, 1);
-	op = op_by_word(lua_tostring(L, -1));
-	for (i = 0; (f = field_at(&op->values, i)) && strcmp(f->name, key) != 0; i++)
-		suggest(&s, f->name);
-	lua_getfield(L, 1, "status");
-	if (f)
-		script_raise(L, EXIT_USAGE, "%s answered %s and has no %s", op->word,
-			     lua_tostring(L, -1), key);
-	if (s.nearest)
-		script_raise(L, EXIT_USAGE, "%s answers no %s; did you mean %s?", op->word, key,
-			     s.nearest);
-	script_raise(L, EXIT_USAGE, "%s answers no %s; see zonectl %s --help", op->word, key,
-		     op->word);
+	}
+	wait_answer(L, a);
+	i = value_named(a->op, key);
+	if (i != UINT_MAX) {
+		push_value(L, a, 1, i);
+		if (lua_isnil(L, -1))
+			no_value(L, a, key);
+	} else if (!push_extra(L, a, key)) {
+		no_value(L, a, key);
+	}
+	return 1;
 }
 
-static void add_value(lua_State *L, luaL_Buffer *b, const struct contract_field *f)
+bool result_push_fields(lua_State *L, int index)
 {
-	char text[512];
+	const struct answer *a = answer_at(L, index);
+	const struct contract_field *f;
+	unsigned i;
 
-	if (lua_type(L, -1) == LUA_TNUMBER)
-		value_format(f, (uint64_t)lua_tointeger(L, -1), text, sizeof text);
-	else if (lua_isboolean(L, -1))
-		snprintf(text, sizeof text, "%s", lua_toboolean(L, -1) ? "yes" : "no");
-	else
-		snprintf(text, sizeof text, "%.500s", lua_tostring(L, -1));
-	lua_pop(L, 1);
-	lua_pushfstring(L, " %s=%s", f->name, text);
-	luaL_addvalue(b);
+	if (!a || a->state != ANSWER_THERE)
+		return false;
+	index = lua_absindex(L, index);
+	lua_newtable(L);
+	lua_pushstring(L, a->op->word);
+	lua_setfield(L, -2, "op");
+	lua_pushstring(L, status_of(a));
+	lua_setfield(L, -2, "status");
+	lua_pushinteger(L, (lua_Integer)a->number);
+	lua_setfield(L, -2, "number");
+	/* A value that is nil leaves no field. */
+	lua_getiuservalue(L, index, ANSWER_DETAIL);
+	lua_setfield(L, -2, "detail");
+	for (i = 0; (f = field_at(&a->op->values, i)); i++) {
+		push_value(L, a, index, i);
+		lua_setfield(L, -2, f->name);
+	}
+	return true;
+}
+
+static int next_field(lua_State *L)
+{
+	lua_settop(L, 2);
+	if (lua_next(L, 1))
+		return 2;
+	lua_pushnil(L);
+	return 1;
+}
+
+/* for name, value in pairs(answer) */
+static int answer_pairs(lua_State *L)
+{
+	wait_answer(L, check_answer(L));
+	lua_pushcfunction(L, next_field);
+	result_push_fields(L, 1);
+	return 2;
+}
+
+static void add_value(luaL_Buffer *b, const struct contract_field *f, uint64_t value)
+{
+	char text[600], formatted[512];
+
+	snprintf(text, sizeof text, " %s=%s", f->name,
+		 value_format(f, value, formatted, sizeof formatted));
+	luaL_addstring(b, text);
 }
 
 /* alloc #12 OK pfn=0x37ffe zone=ZONE_HIGHMEM migratetype=MIGRATE_UNMOVABLE */
 static int answer_tostring(lua_State *L)
 {
-	const struct contract_op *op;
+	const struct answer *a = check_answer(L);
 	luaL_Buffer b;
 	unsigned i;
 
-	if (is_pending(L, 1)) {
-		lua_pushstring(L, "an answer that is not there yet");
+	if (a->state != ANSWER_THERE) {
+		lua_pushstring(L, a->state == ANSWER_LOST ? "an answer that will not come"
+							  : "an answer that is not there yet");
 		return 1;
 	}
-	lua_getfield(L, 1, "op");
-	op = op_by_word(lua_tostring(L, -1));
-	lua_getfield(L, 1, "status");
-	lua_pushstring(L, "number");
-	lua_rawget(L, 1);
 	luaL_buffinit(L, &b);
-	lua_pushfstring(L, "%s #%I %s", op->word, lua_tointeger(L, 4), lua_tostring(L, 3));
+	lua_pushfstring(L, "%s #%I %s", a->op->word, (LUAI_UACINT)a->number, status_of(a));
 	luaL_addvalue(&b);
-	for (i = 0; i < op->values.nr_ints; i++) {
-		lua_pushstring(L, op->values.ints[i].name);
-		if (lua_rawget(L, 1) == LUA_TNIL)
-			lua_pop(L, 1);
-		else
-			add_value(L, &b, &op->values.ints[i]);
-	}
-	lua_pushstring(L, "detail");
-	if (lua_rawget(L, 1) == LUA_TSTRING) {
+	for (i = 0; a->has_values && i < a->op->values.nr_ints; i++)
+		add_value(&b, &a->op->values.ints[i], a->values[i]);
+	if (lua_getiuservalue(L, 1, ANSWER_DETAIL) == LUA_TSTRING) {
 		lua_pushfstring(L, " (%s)", lua_tostring(L, -1));
 		lua_remove(L, -2);
 		luaL_addvalue(&b);
@@ -561,37 +675,32 @@ static int answer_tostring(lua_State *L)
 
 bool result_at(lua_State *L, int index)
 {
-	bool is;
+	struct answer *a = answer_at(L, index);
 
-	index = lua_absindex(L, index);
-	if (is_pending(L, index)) {
-		run_wait_answer(L, index);
-		return true;
-	}
-	if (lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index))
-		return false;
-	luaL_getmetatable(L, answered_type);
-	is = lua_rawequal(L, -1, -2);
-	lua_pop(L, 2);
-	return is;
+	if (a)
+		wait_answer(L, a);
+	return a != NULL;
 }
 
-static void new_type(lua_State *L, const char *type, const luaL_Reg *functions)
+bool result_is_pending(lua_State *L, int index)
 {
-	luaL_newmetatable(L, type);
-	luaL_setfuncs(L, functions, 0);
-	lua_pop(L, 1);
+	const struct answer *a = answer_at(L, index);
+
+	return a && a->state == ANSWER_PENDING;
 }
 
 void run_types_open(lua_State *L)
 {
 	static const luaL_Reg core[] = {{"__gc", core_gc}, {NULL, NULL}};
-	static const luaL_Reg pending[] = {
-	    {"__index", pending_index}, {"__tostring", answer_tostring}, {NULL, NULL}};
-	static const luaL_Reg answered[] = {
-	    {"__index", answered_index}, {"__tostring", answer_tostring}, {NULL, NULL}};
+	static const luaL_Reg answer[] = {{"__index", answer_index},
+					  {"__pairs", answer_pairs},
+					  {"__tostring", answer_tostring},
+					  {NULL, NULL}};
 
-	new_type(L, core_type, core);
-	new_type(L, pending_type, pending);
-	new_type(L, answered_type, answered);
+	luaL_newmetatable(L, core_type);
+	luaL_setfuncs(L, core, 0);
+	lua_pop(L, 1);
+	luaL_newmetatable(L, answer_type);
+	luaL_setfuncs(L, answer, 0);
+	script_of(L)->answer_metatable = luaL_ref(L, LUA_REGISTRYINDEX);
 }

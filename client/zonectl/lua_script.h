@@ -18,6 +18,7 @@
 #include <lualib.h>
 #include <signal.h>
 
+#include "wire.h"
 #include "zonectl.h"
 
 enum {
@@ -28,6 +29,7 @@ enum {
 };
 
 struct core;
+struct plan;
 
 /* One running script, or one shell. A pointer to it lies in every thread's extra space. */
 struct script {
@@ -37,6 +39,10 @@ struct script {
 	struct core *machines;	    /* those whose handles live */
 	json_t *made;		    /* names of machines that the script made and did not end */
 	ProtobufCMessage *building; /* lua_machine.c's; NULL: none */
+	struct plan **plans;	    /* lua_arguments.c's */
+	int answer_metatable;	    /* in the registry, where it is found faster than by name */
+	/* Of the op that is being made or read: its bytes, and its list. */
+	struct wire_buffer packed, list;
 	/* The last error that script_raise() raised, so that the exit code of the one that
 	 * nobody caught is known. */
 	char error[SCRIPT_ERROR_BYTES];
@@ -105,22 +111,26 @@ const char *machine_name(const struct core *core);
 uint64_t machine_id(const struct core *core);
 /* Is the value the answer of an op? Waits for one that is not there yet. */
 bool result_at(lua_State *L, int index);
+bool result_is_pending(lua_State *L, int index);
+/* Pushes an answer's fields as a plain table; false, and nothing pushed: no answer, or one
+ * that is not there yet. Raises nothing. */
+bool result_push_fields(lua_State *L, int index);
 /* Calls `each` for every method of a machine that is no op and no inspection. */
 void machine_each_method(void (*each)(void *user, const char *name), void *user);
 
+/* ---- lua_arguments.c ---- */
+
+void plans_free(struct script *s);
+
 /* ---- lua_values.c: Lua <-> messages, JSON ---- */
 
-/* Sets one field from the value at `index`. False: err says why not. Raises nothing. */
-bool field_from_lua(lua_State *L, int index, ProtobufCMessage *m, const struct contract_field *f,
-		    char *err, size_t err_size);
 /* Pushes an integer field's value: enums and flags by name. */
 void field_to_lua(lua_State *L, const struct contract_field *f, uint64_t value);
-/* Sets in the table on top every value of a result or row; with `all` unset only the
- * fields other than zero. */
-void fields_to_lua(lua_State *L, const ProtobufCMessage *m, const struct contract_fields *fields,
-		   bool all);
+/* Sets in the table on top every column of a row. */
+void row_to_lua(lua_State *L, const ProtobufCMessage *m, const struct contract_fields *columns);
 void json_to_lua(lua_State *L, const json_t *value);
-/* The caller frees it. NULL: err says what JSON cannot hold. Raises nothing. */
+/* The caller frees it. NULL: err says what JSON cannot hold. Answers that it meets must be
+ * there already. Raises nothing. */
 json_t *json_from_lua(lua_State *L, int index, char *err, size_t err_size);
 
 /* ---- lua_lib.c: the rest of `zoned` ---- */

@@ -228,6 +228,9 @@ void script_free(struct script *s, bool destroy)
 {
 	lua_close(s->L);
 	message_free(s->building);
+	plans_free(s);
+	wire_free(&s->packed);
+	wire_free(&s->list);
 	if (destroy && s->ctl->z)
 		destroy_made(s);
 	json_decref(s->made);

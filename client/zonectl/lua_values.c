@@ -1,9 +1,5 @@
 /*
- * lua_values.c - between Lua's values, the contract's fields, and JSON.
- *
- * A field takes what zonectl's flags take ("64K", "GFP_KERNEL|__GFP_ZERO", "highmem")
- * and numbers and booleans as they are. Texts are parsed once: what a text means of a
- * field is kept in a table of the state, because a loop says the same one often.
+ * lua_values.c - from the contract's fields and JSON to Lua's values, and back to JSON.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,133 +7,6 @@
 #include "lua_script.h"
 
 enum { JSON_DEPTH = 64 };
-
-/* ---- Lua -> message ---- */
-
-/* The number that a text stands for; parsed at its first use only. */
-static bool parse_once(lua_State *L, int index, const struct contract_field *f, uint64_t *ret_value,
-		       char *err, size_t err_size)
-{
-	bool ok = true, known;
-
-	if (lua_rawgetp(L, LUA_REGISTRYINDEX, f) != LUA_TTABLE) {
-		lua_pop(L, 1);
-		lua_newtable(L);
-		lua_pushvalue(L, -1);
-		lua_rawsetp(L, LUA_REGISTRYINDEX, f);
-	}
-	lua_pushvalue(L, index);
-	known = lua_rawget(L, -2) == LUA_TNUMBER;
-	if (known) {
-		*ret_value = (uint64_t)lua_tointeger(L, -1);
-	} else {
-		ok = value_parse(f, lua_tostring(L, index), ret_value, err, err_size);
-		if (ok) {
-			lua_pushvalue(L, index);
-			lua_pushinteger(L, (lua_Integer)*ret_value);
-			lua_rawset(L, -4);
-		}
-	}
-	lua_pop(L, 2);
-	return ok;
-}
-
-static bool integer_from_lua(lua_State *L, int index, const struct contract_field *f,
-			     uint64_t *ret_value, char *err, size_t err_size)
-{
-	int exact;
-
-	switch (lua_type(L, index)) {
-	case LUA_TNUMBER:
-		*ret_value = (uint64_t)lua_tointegerx(L, index, &exact);
-		if (!exact) {
-			snprintf(err, err_size, "%g is not a whole number", lua_tonumber(L, index));
-			return false;
-		}
-		if ((int64_t)*ret_value < 0 && f->max <= INT64_MAX) {
-			snprintf(err, err_size, "%lld is negative", (long long)*ret_value);
-			return false;
-		}
-		break;
-	case LUA_TBOOLEAN: *ret_value = (uint64_t)lua_toboolean(L, index); break;
-	case LUA_TSTRING: return parse_once(L, index, f, ret_value, err, err_size);
-	default:
-		snprintf(err, err_size, "a %s is neither a number nor a text",
-			 luaL_typename(L, index));
-		return false;
-	}
-	if (f->kind == FIELD_ENUM && !enum_name(f->enums[0], (uint32_t)*ret_value)) {
-		snprintf(err, err_size, "%llu is no %s", (unsigned long long)*ret_value,
-			 f->enums[0]->name);
-		return false;
-	}
-	return value_in_range(f, *ret_value, err, err_size);
-}
-
-static bool list_from_lua(lua_State *L, int index, ProtobufCMessage *m,
-			  const struct contract_field *f, char *err, size_t err_size)
-{
-	struct contract_field element = *f;
-	size_t i, n = lua_rawlen(L, index);
-	uint32_t *values;
-	bool ok = true;
-
-	element.kind = FIELD_U32;
-	if (n > f->max_length) {
-		snprintf(err, err_size, "%zu elements, at most %u fit", n, f->max_length);
-		return false;
-	}
-	values = must(calloc(n + 1, sizeof *values));
-	for (i = 0; ok && i < n; i++) {
-		uint64_t value;
-
-		/* Not a text: what it means would be kept under this stack's field. */
-		ok = lua_rawgeti(L, index, (lua_Integer)i + 1) == LUA_TNUMBER;
-		if (!ok)
-			snprintf(err, err_size, "element %zu is not a number", i + 1);
-		else
-			ok = integer_from_lua(L, lua_gettop(L), &element, &value, err, err_size);
-		if (ok)
-			values[i] = (uint32_t)value;
-		lua_pop(L, 1);
-	}
-	if (ok)
-		message_set_list(m, f->number, values, n);
-	free(values);
-	return ok;
-}
-
-bool field_from_lua(lua_State *L, int index, ProtobufCMessage *m, const struct contract_field *f,
-		    char *err, size_t err_size)
-{
-	uint64_t value;
-	size_t length;
-	const char *text;
-
-	index = lua_absindex(L, index);
-	if (f->kind == FIELD_U32_LIST && lua_istable(L, index))
-		return list_from_lua(L, index, m, f, err, err_size);
-	if (f->kind == FIELD_U32_LIST || f->kind == FIELD_BYTES) {
-		if (lua_type(L, index) != LUA_TSTRING) {
-			snprintf(err, err_size, "a %s is not %s", luaL_typename(L, index),
-				 f->kind == FIELD_BYTES ? "a string" : "a list");
-			return false;
-		}
-		text = lua_tolstring(L, index, &length);
-		if (f->kind == FIELD_U32_LIST)
-			return op_set_text(m, f, text, err, err_size);
-		if (length > f->max_length) {
-			snprintf(err, err_size, "%zu bytes, at most %u fit", length, f->max_length);
-			return false;
-		}
-		message_set_bytes(m, f->number, text, length);
-		return true;
-	}
-	if (!integer_from_lua(L, index, f, &value, err, err_size))
-		return false;
-	message_set(m, f->number, value);
-	return true;
-}
 
 /* ---- message -> Lua ---- */
 
@@ -160,45 +29,15 @@ void field_to_lua(lua_State *L, const struct contract_field *f, uint64_t value)
 	}
 }
 
-static void list_to_lua(lua_State *L, const ProtobufCMessage *m, unsigned number)
+void row_to_lua(lua_State *L, const ProtobufCMessage *m, const struct contract_fields *columns)
 {
-	const ProtobufCFieldDescriptor *f =
-	    protobuf_c_message_descriptor_get_field(m->descriptor, number);
-	size_t i, n = *(const size_t *)((uintptr_t)m + f->quantifier_offset);
-	const uint32_t *values = *(uint32_t *const *)((uintptr_t)m + f->offset);
-
-	lua_createtable(L, (int)n, 0);
-	for (i = 0; i < n; i++) {
-		lua_pushinteger(L, values[i]);
-		lua_rawseti(L, -2, (lua_Integer)i + 1);
-	}
-}
-
-void fields_to_lua(lua_State *L, const ProtobufCMessage *m, const struct contract_fields *fields,
-		   bool all)
-{
-	const ProtobufCBinaryData *bytes;
 	unsigned i;
 
-	for (i = 0; i < fields->nr_ints; i++) {
-		uint64_t value = message_get(m, fields->ints[i].number);
-
-		if (!value && !all)
-			continue;
-		lua_pushstring(L, fields->ints[i].name);
-		field_to_lua(L, &fields->ints[i], value);
+	for (i = 0; i < columns->nr_ints; i++) {
+		lua_pushstring(L, columns->ints[i].name);
+		field_to_lua(L, &columns->ints[i], message_get(m, columns->ints[i].number));
 		lua_rawset(L, -3);
 	}
-	if (!fields->data)
-		return;
-	lua_pushstring(L, fields->data->name);
-	if (fields->data->kind == FIELD_U32_LIST) {
-		list_to_lua(L, m, fields->data->number);
-	} else {
-		bytes = message_bytes(m, fields->data->number);
-		lua_pushlstring(L, (const char *)bytes->data, bytes->len);
-	}
-	lua_rawset(L, -3);
 }
 
 /* ---- JSON ---- */
@@ -308,7 +147,7 @@ static json_t *string_to_json(lua_State *L, int index)
 
 static json_t *value_to_json(lua_State *L, int index, int depth, char *err, size_t err_size)
 {
-	json_t *real;
+	json_t *real, *fields;
 
 	if (depth > JSON_DEPTH || !lua_checkstack(L, 4)) {
 		snprintf(err, err_size, "tables nested deeper than %d", JSON_DEPTH);
@@ -335,9 +174,18 @@ static json_t *value_to_json(lua_State *L, int index, int depth, char *err, size
 			return list_to_json(L, index, depth + 1, err, err_size);
 		return object_to_json(L, index, depth + 1, err, err_size);
 	default:
+		if (result_push_fields(L, index)) {
+			fields = object_to_json(L, lua_gettop(L), depth + 1, err, err_size);
+			lua_pop(L, 1);
+			return fields;
+		}
 		if (machine_at(L, index))
 			return json_string(machine_name(machine_at(L, index)));
-		snprintf(err, err_size, "a %s", luaL_typename(L, index));
+		if (result_is_pending(L, index))
+			snprintf(err, err_size,
+				 "an answer that is not there yet; wait() for it first");
+		else
+			snprintf(err, err_size, "a %s", luaL_typename(L, index));
 		return NULL;
 	}
 }

@@ -52,8 +52,8 @@ const struct contract_field *fields_find(const struct contract_fields *fields, c
 
 /* ---- arguments ---- */
 
-static bool set_list(ProtobufCMessage *m, const struct contract_field *f, const char *text,
-		     char *err, size_t err_size)
+uint32_t *list_parse(const struct contract_field *f, const char *text, size_t *ret_n, char *err,
+		     size_t err_size)
 {
 	struct contract_field element = *f;
 	uint32_t *values = must(calloc(f->max_length + 1, sizeof *values));
@@ -75,10 +75,23 @@ static bool set_list(ProtobufCMessage *m, const struct contract_field *f, const 
 		}
 		text += length + (text[length] == ',');
 	}
+	*ret_n = n;
 	if (ok)
+		return values;
+	free(values);
+	return NULL;
+}
+
+static bool set_list(ProtobufCMessage *m, const struct contract_field *f, const char *text,
+		     char *err, size_t err_size)
+{
+	size_t n;
+	uint32_t *values = list_parse(f, text, &n, err, err_size);
+
+	if (values)
 		message_set_list(m, f->number, values, n);
 	free(values);
-	return ok;
+	return values != NULL;
 }
 
 static bool set_bytes(ProtobufCMessage *m, const struct contract_field *f, const void *bytes,

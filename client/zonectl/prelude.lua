@@ -70,7 +70,7 @@ end
 -- as its text, other tables as JSON.
 function zoned.print(value)
 	core.clear_bar()
-	if type(value) ~= "table" or core.is_answer(value) or getmetatable(value) then
+	if core.is_answer(value) or type(value) ~= "table" or getmetatable(value) then
 		print(value)
 	elseif type(value.text) == "string" and math.type(value.op) then
 		io.write(value.text, value.text:sub(-1) == "\n" and "" or "\n")

@@ -167,6 +167,9 @@ const struct contract_op *op_by_word(const char *word); /* alloc, AllocPages, al
 /* Sets one field from text. NAME_hex and files are the caller's business. */
 bool op_set_text(ProtobufCMessage *m, const struct contract_field *f, const char *text, char *err,
 		 size_t err_size);
+/* A list's numbers from "1,2,3"; the caller frees them. NULL: err says why. */
+uint32_t *list_parse(const struct contract_field *f, const char *text, size_t *ret_n, char *err,
+		     size_t err_size);
 /* NULL: no field of that name. */
 const struct contract_field *fields_find(const struct contract_fields *fields, const char *name);
 /* {"op": word, "number": ..., "status": ..., values} of a result. */

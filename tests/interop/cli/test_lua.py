@@ -57,7 +57,7 @@ class Scripts(unittest.TestCase):
         for part in parts:
             self.assertIn(part, err)
 
-    def test_ops_are_methods_and_answers_are_tables(self):
+    def test_ops_are_methods(self):
         out = self.run_lua("""
             local p = m:alloc{gfp="GFP_HIGHUSER|__GFP_ZERO", order=1, owner="me"}
             local k = m:kmap(p.pfn)
@@ -74,6 +74,57 @@ class Scripts(unittest.TestCase):
         self.assertEqual(out[2], "true\tFRAME_ALLOCATED")
         self.assertEqual(out[3], "true\ttrue")
         self.assertRegex(out[4], r"^machine m0\talloc #1 OK pfn=0x[0-9a-f]+ zone=ZONE_HIGHMEM migratetype=")
+
+    def test_an_answer_s_fields(self):
+        out = self.run_lua("""
+            local p = m:async("alloc", {gfp="GFP_HIGHUSER"})
+            local names = {}
+            for name in pairs(p) do names[#names + 1] = name end
+            table.sort(names)
+            print(table.concat(names, " "))
+            local bad = m:free_pages{pfn=p.pfn, order=3}
+            print(zoned.json{p, bad})
+            zoned.print(m:async("drain_pcp", {all=true}))
+            local read = m:access{va=m:kmap(p.pfn).va, length=2, privilege="kernel"}
+            print(zoned.json(read))
+            print(pcall(function() p.note = 1 end))""").stdout.splitlines()
+        self.assertEqual(out[0], "migratetype number op pfn status zone")
+        good, bad = json.loads(out[1])
+        self.assertEqual((good["op"], good["number"], good["zone"]), ("alloc", 1, "ZONE_HIGHMEM"))
+        self.assertEqual((bad["op"], bad["status"], bad["number"]), ("free", "WRONG_ORDER", 2))
+        self.assertIn("order", bad["detail"])
+        self.assertEqual(out[2], "drain-pcp #3 OK pages=6")
+        self.assertEqual(json.loads(out[3])["data"], "\0\0")
+        self.assertIn("attempt to index a zoned.result value", out[4])
+
+    def test_answers_that_will_not_come(self):
+        self.fails("""
+            local p = m:async("alloc", {gfp="GFP_KERNEL"})
+            m:destroy()
+            print(p)
+            print(p.pfn)""", 3, "stdin:5: m0: the connection that this answer was to come over is gone")
+        self.fails('zoned.json{m:async("drain_pcp", {all=true})}', 2,
+                   "json: it cannot hold an answer that is not there yet; wait() for it first")
+
+    def test_texts_are_understood_however_many_there_are(self):
+        out = self.run_lua("""
+            local t = m:task_create().task
+            m:schedule(t)
+            local user = m:with{task=t}
+            local heap = user:mmap{length="16M", prot="READ|WRITE"}.addr
+            local long = "GFP_HIGHUSER|__GFP_ZERO|__GFP_NOWARN|__GFP_HIGHMEM|__GFP_IO|__GFP_FS"
+            for i = 0, 3000 do
+                local va = heap + (i % 4096) * 4096
+                user:async("access", {va=i % 2 == 0 and va or zoned.hex(va), arg_length="1", mode="write", data="x"})
+                m:async("alloc", {gfp=i % 3 == 0 and long or "GFP_KERNEL", order=i % 2 == 0 and 0 or "0"})
+            end
+            m:flush()
+            zoned.print(zoned.sql("select count(distinct va) as pages, min(va) - ?2 as first, max(va) - ?2 as last "
+                .. "from op_access where machine_id = ?1 and faults = 1", m, heap))
+            zoned.print(zoned.sql("select zone, count(*) as n from op_alloc_pages where machine_id = ?1 "
+                .. "group by 1 order by 2", m))""").stdout.split()
+        self.assertEqual(out[6:9], ["3001", "0", "12288000"])
+        self.assertEqual(out[-4:], ["ZONE_HIGHMEM", "1001", "ZONE_NORMAL", "2000"])
 
     def test_on_whose_behalf(self):
         out = self.run_lua("""
