@@ -651,6 +651,9 @@ static int settle(struct zoned_run *run, uint64_t deadline)
 	if (run->stream && run->connection->goaway)
 		lose(run);
 	rc = expect_serving(run, deadline);
+	/* One that answers is not gone, however often it then breaks off. */
+	if (!rc)
+		run->backoff = (struct backoff){0};
 	while (!rc && op)
 		rc = ask_some(run, &op, deadline);
 	if (!rc && !run->stream) {

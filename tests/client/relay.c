@@ -20,6 +20,7 @@ struct relay {
 	bool armed, cut;
 	enum relay_way way;
 	size_t left;
+	size_t each[2]; /* what the connections that come may carry, by turns; 0: anything */
 };
 
 static struct sockaddr_un address_of(const char *text)
@@ -28,6 +29,20 @@ static struct sockaddr_un address_of(const char *text)
 
 	snprintf(a.sun_path, sizeof a.sun_path, "%s", text + strlen("unix:"));
 	return a;
+}
+
+static void begin_connection(struct relay *r)
+{
+	pthread_mutex_lock(&r->mutex);
+	if (r->each[0]) {
+		size_t next = r->each[1];
+
+		r->armed = true;
+		r->left = next;
+		r->each[1] = r->each[0];
+		r->each[0] = next;
+	}
+	pthread_mutex_unlock(&r->mutex);
 }
 
 /* How much of `length` bytes may pass; fewer: the connection breaks behind them. */
@@ -93,6 +108,7 @@ static void *run(void *arg)
 		int client = accept(r->listener, NULL, NULL);
 		int daemon = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+		begin_connection(r);
 		if (connect(daemon, (struct sockaddr *)&r->to, sizeof r->to) == 0)
 			pump(r, client, daemon);
 		close(daemon);
@@ -129,7 +145,7 @@ void relay_stop(struct relay *r)
 	free(r);
 }
 
-void relay_cut_after(struct relay *r, enum relay_way way, size_t bytes)
+static void arm(struct relay *r, enum relay_way way, size_t bytes)
 {
 	pthread_mutex_lock(&r->mutex);
 	r->armed = true;
@@ -139,12 +155,27 @@ void relay_cut_after(struct relay *r, enum relay_way way, size_t bytes)
 	pthread_mutex_unlock(&r->mutex);
 }
 
+void relay_cut_after(struct relay *r, enum relay_way way, size_t bytes)
+{
+	arm(r, way, bytes);
+}
+
+void relay_cut_each_after(struct relay *r, enum relay_way way, size_t bytes, size_t others)
+{
+	arm(r, way, bytes);
+	pthread_mutex_lock(&r->mutex);
+	r->each[0] = bytes;
+	r->each[1] = others;
+	pthread_mutex_unlock(&r->mutex);
+}
+
 bool relay_was_cut(struct relay *r)
 {
 	bool cut;
 
 	pthread_mutex_lock(&r->mutex);
 	r->armed = false;
+	r->each[0] = r->each[1] = 0;
 	cut = r->cut;
 	pthread_mutex_unlock(&r->mutex);
 	return cut;

@@ -18,7 +18,9 @@ void relay_stop(struct relay *r);
 /* The connection that carries the byte after the next `bytes` in this direction breaks
  * before it does. Once: later connections are whole. */
 void relay_cut_after(struct relay *r, enum relay_way way, size_t bytes);
-/* Has that happened? If not, it no longer will. */
+/* So do all later ones, by turns after so many bytes and after so many others. */
+void relay_cut_each_after(struct relay *r, enum relay_way way, size_t bytes, size_t others);
+/* Has that happened? It no longer will. */
 bool relay_was_cut(struct relay *r);
 
 #endif

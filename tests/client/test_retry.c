@@ -474,6 +474,43 @@ static void test_patience_has_an_end(void **state)
 	zoned_close(z);
 }
 
+static void on_not_found(void *user, uint64_t index, const Zoned__V1__Result *result)
+{
+	(void)user;
+	(void)index;
+	assert_int_equal(result->file_write->outcome->status, STATUS_NOT_FOUND);
+}
+
+/* A daemon that answers is not gone, even if it takes longer than patience until an op gets
+ * through to it: on every other connection the questions do, and the op is too long. */
+static void test_patience_is_for_a_daemon_that_is_gone(void **state)
+{
+	struct fixture *f = *state;
+	struct zoned_options options = {.address = f->relayed, .patience_ms = 50};
+	static uint8_t bytes[32768];
+	Zoned__V1__FileWrite op = ZONED__V1__FILE_WRITE__INIT;
+	Zoned__V1__OpContext context = context_of(zoned_token(), 0);
+	struct zoned_run *run;
+	struct zoned *z;
+	char err[256];
+	int rc;
+
+	create_machine(f, 1 << 28);
+	assert_int_equal(zoned_connect(&options, &z, err, sizeof err), 0);
+	assert_int_equal(zoned_run_open(z, &context, on_not_found, NULL, &run), 0);
+	relay_cut_each_after(f->relay, TO_DAEMON, 4096, 100);
+	op.file = 1;
+	op.data = (ProtobufCBinaryData){sizeof bytes, bytes};
+	assert_int_equal(zoned_run_add(run, OP_FILE_WRITE, &op.base), 0);
+	assert_int_equal(zoned_run_flush(run), 0);
+	rc = zoned_run_wait(run, 0, 1000);
+	assert_true(relay_was_cut(f->relay));
+	if (rc != ZONED_AGAIN)
+		fail_msg("%s: %s", zoned_code_name(rc), zoned_error(z));
+	assert_int_equal(zoned_run_finish(run), 0);
+	zoned_close(z);
+}
+
 /* ---- sleepers ---- */
 
 static void message_op(struct zoned *z, uint32_t code, ProtobufCMessage *op, uint32_t want)
@@ -597,6 +634,7 @@ int main(void)
 	    TEST(test_a_run_outlives_a_daemon_that_is_stopped),
 	    TEST(test_ops_outlive_a_daemon_that_is_killed),
 	    TEST(test_patience_has_an_end),
+	    TEST(test_patience_is_for_a_daemon_that_is_gone),
 	    TEST(test_a_sleeper_whose_daemon_dies_is_withdrawn),
 	};
 
