@@ -156,7 +156,8 @@ static void add(struct kmem_ops *k, const struct kmem_event *ev)
 	decide(k, ev);
 	w = &k->ring[k->tail++ % WINDOW];
 	*w = (struct waiting_event){
-	    .op = {.pfn = ev->pfn,
+	    .op = {.time_us = ev->time_us,
+		   .pfn = ev->pfn,
 		   .gfp = ev->gfp,
 		   .cpu = (uint16_t)ev->cpu,
 		   .order = (uint8_t)ev->order,

@@ -26,7 +26,8 @@
 #include "kmem_text.h"
 
 struct kmem_op {
-	uint32_t pfn; /* the recorded machine's frame; 0: a failed allocation */
+	uint64_t time_us; /* the trace's clock */
+	uint32_t pfn;	  /* the recorded machine's frame; 0: a failed allocation */
 	uint32_t gfp;
 	uint16_t cpu;
 	uint8_t order;

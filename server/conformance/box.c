@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "frames/load_state.h"
+#include "frames/marks.h"
 
 _Static_assert((int)LOAD_ZONE == STATE_ZONE && (int)LOAD_PAGEBLOCKS == STATE_PAGEBLOCKS &&
 		   (int)LOAD_FREE == STATE_FREE && (int)LOAD_PCP_LIST == STATE_PCP_LIST &&
@@ -91,6 +92,21 @@ struct box *box_new_from(const char *folder, struct conformance_report *r)
 	return b;
 }
 
+struct box *box_copy(struct box *b)
+{
+	struct box *copy = calloc(1, sizeof *copy);
+	const struct sim_hooks hooks = {forget_events, completed, copy, 0};
+
+	if (copy)
+		copy->sim = sim_copy(b->sim, &hooks);
+	if (!copy || !copy->sim) {
+		free(copy);
+		return NULL;
+	}
+	copy->e = sim_engine(copy->sim);
+	return copy;
+}
+
 void box_free(struct box *b)
 {
 	if (!b)
@@ -108,6 +124,31 @@ u32 box_run(struct box *b, const struct engine_op *op)
 		return STATUS_LOST;
 	sim_take_events(b->sim, &nr);
 	return b->res.status;
+}
+
+/* What a CPU may keep of a zone's count while kswapd is awake: its share of the pages
+ * between MIN and LOW. Only where all CPUs together may keep more than these; Linux takes
+ * any zone for such that it has seen before the marks were set, when a second CPU came. */
+static u32 threshold_awake(const struct zone *z, u32 cpus, u32 asleep)
+{
+	u32 gap = z->mark[MARK_LOW] - z->mark[MARK_MIN], share = gap / cpus;
+
+	if (cpus == 1 && asleep <= gap)
+		return asleep;
+	if (share > STAT_THRESHOLD_MOST)
+		return STAT_THRESHOLD_MOST;
+	return share ? share : 1;
+}
+
+void box_set_kswapd(struct box *b, bool awake)
+{
+	for (u32 i = 0; i < NR_ZONES; i++) {
+		struct zone *z = &b->e->st->frames.zone[i];
+		u32 asleep = marks_stat_threshold(b->e, z->managed);
+
+		z->stat_threshold =
+		    awake ? threshold_awake(z, b->e->st->layout.cpus, asleep) : asleep;
+	}
 }
 
 bool box_load(void *box, const uint8_t *data, uint32_t bytes, bool last)

@@ -29,12 +29,18 @@ struct engine_config box_config(const struct boot_log *log, u32 reserved_pages);
 struct box *box_new(const struct engine_config *config, struct conformance_report *r);
 /* From the dmesg of a folder. */
 struct box *box_new_from(const char *folder, struct conformance_report *r);
+/* Another machine that is as this one is now. NULL: no memory. */
+struct box *box_copy(struct box *b);
 void box_free(struct box *b);
 
 /* Executes an op; returns its status, STATUS_LOST when the machine broke. */
 u32 box_run(struct box *b, const struct engine_op *op);
 #define box_op(b, code_, ...) \
 	box_run((b), &(struct engine_op){.code = (code_), .cpu = (b)->cpu, .args = {__VA_ARGS__}})
+
+/* How much of a zone's count its CPUs may keep: Linux lets them keep other amounts while
+ * kswapd is awake. */
+void box_set_kswapd(struct box *b, bool awake);
 
 /* Feeds state_words to this machine: a state_send_fn. */
 bool box_load(void *box, const uint8_t *data, uint32_t bytes, bool last);

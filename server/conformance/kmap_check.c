@@ -5,7 +5,8 @@
  * Each line is what the recorder did and what came of it; what it did between two lines
  * (unmapping mostly) is known from its source and done here where the next line begins.
  * There is no starting state, so frames have other numbers here and are not compared; of
- * a lowmem page the address less its frame is.
+ * a lowmem page the address less its frame is. Where Linux ran out of HIGHMEM for the pages
+ * that it maps, HIGHMEM is emptied here at the same page.
  *
  * The vmalloc window had other users, whom the recording does not name. They are put
  * where the recording shows no address of its own: what it never used is filled with
@@ -59,6 +60,7 @@ struct script {
 	struct conformance_report *r;
 	pfn_t low, page[NR_PAGES];
 	u32 nr_pages;
+	bool is_low[NR_PAGES]; /* Linux had none of HIGHMEM left for this one */
 
 	/* The thread that maps them all, one after the other. */
 	u32 task, mapped;
@@ -161,6 +163,23 @@ static void compare_low(struct script *s, const json_t *o, va_t va, const char *
 		"%s: the direct map's offset", what);
 }
 
+static bool is_direct(const struct script *s, va_t va)
+{
+	const struct layout *l = &s->b->e->st->layout;
+
+	return va >= l->page_offset && va < l->high_memory;
+}
+
+/* The address of page i of the array. A lowmem page's says only that it is one. */
+static void compare_page(struct script *s, u32 i, va_t va, va_t want, const char *what)
+{
+	if (is_direct(s, want))
+		compare(s->r, va, s->b->e->st->layout.page_offset + (s->page[i] << PAGE_SHIFT),
+			"%s %u in the direct map", what, i);
+	else
+		compare(s->r, va, want, "%s %u", what, i);
+}
+
 /* The thread goes on until it sleeps or is through. */
 static void thread_runs(struct script *s)
 {
@@ -206,7 +225,7 @@ static void exhaust(struct script *s, const json_t *o)
 	compare(s->r, s->mapped, number(o, "mapped_before_block"), "mapped before one sleeps");
 	compare(s->r, s->b->e->st->layout.pkmap_slots, number(o, "LAST_PKMAP"), "LAST_PKMAP");
 	for (u32 i = 0; i < json_array_size(va) && i < NR_PAGES; i++)
-		compare(s->r, s->va[i], hex_at(va, i), "kmap %u until one sleeps", i);
+		compare_page(s, i, s->va[i], hex_at(va, i), "kmap until one sleeps,");
 }
 
 static void wake_one(struct script *s, const json_t *o)
@@ -265,7 +284,7 @@ static void play_kmap(struct script *s, const char *op, const json_t *o)
 	} else {
 		if (strcmp(op, "kmap after all freed") == 0 && !s->released)
 			release_all(s);
-		compare(s->r, kmap(s, i), hex(o, "va"), "%s %u", op, i);
+		compare_page(s, i, kmap(s, i), hex(o, "va"), op);
 		if (strcmp(op, "kmap again") == 0)
 			kunmap(s, i);
 	}
@@ -677,13 +696,35 @@ static void play_line(struct script *s, const json_t *o)
 		play_fixmap(s, o);
 }
 
+/* Which pages of the array Linux mapped in the direct map. */
+static void read_low_pages(struct script *s, const char *path)
+{
+	struct lines *lines = lines_open(path);
+	const char *line;
+
+	while (lines && (line = lines_next(lines))) {
+		json_t *o = json_loads(line, 0, NULL);
+		const json_t *va = json_object_get(o, "va");
+		const char *type = json_string_value(json_object_get(o, "t"));
+
+		if (type && strcmp(type, "kmapexh") == 0)
+			for (u32 i = 0; i < json_array_size(va) && i < NR_PAGES; i++)
+				s->is_low[i] = is_direct(s, hex_at(va, i));
+		json_decref(o);
+	}
+	lines_close(lines);
+}
+
+/* As the recorder did. Where Linux had nothing left in HIGHMEM, what is there goes first. */
 static void allocate(struct script *s)
 {
 	box_op(s->b, OP_ALLOC_PAGES, GFP_KERNEL, 0);
 	s->low = (pfn_t)s->b->res.values[0];
 	for (; s->nr_pages < NR_PAGES; s->nr_pages++) {
-		if (box_op(s->b, OP_ALLOC_PAGES, GFP_HIGHUSER, 0) != STATUS_OK)
-			break;
+		do
+			if (box_op(s->b, OP_ALLOC_PAGES, GFP_HIGHUSER, 0) != STATUS_OK)
+				return;
+		while (s->is_low[s->nr_pages] && s->b->res.values[1] >= ZONE_HIGHMEM);
 		s->page[s->nr_pages] = (pfn_t)s->b->res.values[0];
 	}
 }
@@ -705,6 +746,7 @@ void check_kmap(const char *path, struct conformance_report *r)
 	if (s && s->b) {
 		read_holes(s, path, false);
 		read_holes(s, path, true);
+		read_low_pages(s, path);
 		allocate(s);
 	}
 	while (s && s->b && lines && (line = lines_next(lines))) {

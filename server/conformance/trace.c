@@ -17,7 +17,7 @@
  *    and no list was drained of it. Else a block that this machine has drained and Linux has
  *    not is suspected: all of them at once, one interrupt's, and the one that an allocation
  *    got here. When all agrees but for drains, too.
- *  - Each CPU keeps up to a threshold of a zone's count of free pages to itself; the
+ *  - Each CPU keeps up to a threshold of a zone's count of free pages to itself; its
  *    statistics' worker adds that about once a second. Where an allocation gets a frame of
  *    another zone, it is tried to have come before it, or one of the ops just before.
  *  - A pageblock that a request takes blocks from becomes one of the request's type if enough
@@ -34,12 +34,21 @@
 
 #include "trace.h"
 
-enum { MAX_MOVED = 64, MAX_PAST_LISTS = 256, FOLD_REACH = 8, MAX_GROUPS = 16, MAX_GUESSES = 64 };
+enum {
+	MAX_MOVED = 64,
+	MAX_PAST_LISTS = 256,
+	MAX_GROUPS = 16,
+	FOLD_REACH = 32,
+	MAX_GUESSES = 2048,
+	/* So many ops before a difference the machine is kept, to try from there. */
+	KEPT_BEFORE = 4096,
+	KEPT_FOR = 65536,
+};
 
 enum guess_kind {
 	GUESS_PAST_LISTS, /* these frees went past the lists */
 	GUESS_BEFORE,	  /* the allocation at `at` was before the interrupt that begins at `to` */
-	GUESS_FOLD,	  /* the statistics' worker came before op `at` */
+	GUESS_FOLD,	  /* the statistics' worker of the CPUs `to` came before op `at` */
 	GUESS_HOLD,	  /* kswapd left the boost that op `at` gave */
 	GUESS_RELEASE,	  /* and took it back before op `at` */
 };
@@ -55,6 +64,13 @@ struct guesses {
 	struct guess guess[MAX_GUESSES];
 	u32 nr;
 	size_t frees[TRACE_MAX_SUSPECTS + 1]; /* suspects; the last one is an allocation's */
+};
+
+/* A machine to try from, and how the play went until there. */
+struct kept {
+	const char *folder; /* of the trace */
+	struct box *b;	    /* NULL: none is kept */
+	struct trace_course course;
 };
 
 static u64 now_ns(void)
@@ -98,7 +114,7 @@ static void make(struct trace *t, const struct guess *g)
 		t->nr_moved++;
 		break;
 	case GUESS_FOLD:
-		t->ops[g->at].folds = true;
+		t->ops[g->at].folds |= (u32)g->to;
 		t->nr_folds++;
 		break;
 	case GUESS_HOLD: t->holds[t->nr_holds++] = (struct hold){g->at, SIZE_MAX}; break;
@@ -119,7 +135,7 @@ static void unmake(struct trace *t, const struct guess *g)
 		t->nr_moved--;
 		break;
 	case GUESS_FOLD:
-		t->ops[g->at].folds = false;
+		t->ops[g->at].folds &= ~(u32)g->to;
 		t->nr_folds--;
 		break;
 	case GUESS_HOLD: t->nr_holds--; break;
@@ -194,10 +210,20 @@ static void add_interrupts(struct guesses *all, const struct trace *t, u32 nr)
 	}
 }
 
+/* The worker of these CPUs (a bit each), which may have come just before. */
+static void add_folds(struct guesses *all, const struct trace *t, size_t at, u32 cpus)
+{
+	for (u32 back = 0; back < FOLD_REACH && back <= at; back++) {
+		if (t->ops[at - back].folds & cpus)
+			return;
+		add(all, (struct guess){GUESS_FOLD, .at = at - back, .to = cpus});
+	}
+}
+
 static void add_boosts(struct guesses *all, const struct trace *t, size_t at)
 {
 	const struct hold *last = t->nr_holds ? &t->holds[t->nr_holds - 1] : NULL;
-	size_t given = t->difference.last_boost;
+	size_t given = t->course.last_boost;
 
 	if (last && last->release == SIZE_MAX) {
 		if (at > last->given + 1)
@@ -220,29 +246,90 @@ static void collect(struct guesses *all, const struct trace *t, size_t at)
 	add_past_lists(all, t, &all->frees[TRACE_MAX_SUSPECTS], freed != SIZE_MAX);
 	if (to != at && t->nr_moved < MAX_MOVED)
 		add(all, (struct guess){GUESS_BEFORE, .at = at, .to = to});
-	for (size_t i = at; d->between_zones && i + FOLD_REACH > at && !t->ops[i].folds; i--) {
-		add(all, (struct guess){GUESS_FOLD, .at = i});
-		if (!i)
-			break;
-	}
+	for (u32 cpu = 0; d->between_zones && cpu < t->layout.cpus; cpu++)
+		add_folds(all, t, at, 1U << cpu);
+	if (d->between_zones && t->layout.cpus > 1)
+		add_folds(all, t, at, UINT32_MAX >> (32 - t->layout.cpus));
 	add_boosts(all, t, at);
 	add_interrupts(all, t, d->nr_suspects);
 }
 
 /* ---- trying ---- */
 
-/* Plays a machine of its own; true if that went further, and then it is what counts. */
-static bool goes_further(struct trace *t, const char *folder, struct conformance_report *r)
+/* The first op that this guess makes another one. */
+static size_t first_of(const struct guess *g)
 {
-	struct conformance_report again = {0};
-	const struct trace_tally tally = t->tally;
+	size_t first = SIZE_MAX;
+
+	switch (g->kind) {
+	case GUESS_PAST_LISTS:
+		for (u32 i = 0; i < g->nr_frees; i++)
+			first = g->frees[i] < first ? g->frees[i] : first;
+		return first;
+	case GUESS_BEFORE: return g->to;
+	case GUESS_RELEASE: return g->at - 1;
+	case GUESS_FOLD:
+	case GUESS_HOLD: return g->at;
+	}
+	return 0;
+}
+
+/* A machine in which the trace was played until before op `from`, or before an earlier one;
+ * the course is set to it. */
+static struct box *machine_before(struct trace *t, struct kept *k, size_t from)
+{
+	struct conformance_report unused = {0};
+
+	if (k->b && k->course.op <= from) {
+		t->course = k->course;
+		return box_copy(k->b);
+	}
+	trace_start(t);
+	return trace_box(k->folder, &unused);
+}
+
+static void forget(struct kept *k)
+{
+	box_free(k->b);
+	k->b = NULL;
+}
+
+/* Most guesses concern ops just before the difference: a machine is kept from there. */
+static void keep_before(struct trace *t, struct kept *k, size_t at)
+{
+	const struct trace_course course = t->course;
 	const struct trace_difference difference = t->difference;
-	struct box *b = trace_box(folder, &again);
-	size_t agreed = b ? trace_play(t, b, &again) : 0;
+	struct conformance_report unused = {0};
+	size_t to = at > KEPT_BEFORE ? at - KEPT_BEFORE : 0;
+	struct box *b;
+
+	if (k->b && k->course.op <= to && k->course.op + KEPT_FOR > at)
+		return;
+	b = machine_before(t, k, to);
+	forget(k);
+	if (b && trace_play(t, b, to, &unused) == to) {
+		k->b = b;
+		k->course = t->course;
+	} else {
+		box_free(b);
+	}
+	t->course = course;
+	t->difference = difference;
+}
+
+/* Plays a machine of its own; true if that went further, and then it is what counts. */
+static bool goes_further(struct trace *t, struct kept *k, const struct guess *g,
+			 struct conformance_report *r)
+{
+	const struct trace_course course = t->course;
+	const struct trace_difference difference = t->difference;
+	struct conformance_report again = {0};
+	struct box *b = machine_before(t, k, first_of(g));
+	size_t agreed = b ? trace_play(t, b, t->nr, &again) : 0;
 
 	box_free(b);
 	if (agreed <= r->agreed) {
-		t->tally = tally;
+		t->course = course;
 		t->difference = difference;
 		return false;
 	}
@@ -253,29 +340,33 @@ static bool goes_further(struct trace *t, const char *folder, struct conformance
 
 /* Tries what the trace does not tell at its first difference; what goes furthest is
  * adopted. False: nothing did. */
-static bool goes_otherwise(struct trace *t, struct guesses *all, const char *folder,
+static bool goes_otherwise(struct trace *t, struct guesses *all, struct kept *k,
 			   struct conformance_report *r)
 {
 	const struct guess *best = NULL;
 
 	collect(all, t, r->agreed);
+	keep_before(t, k, r->agreed);
 	for (u32 i = 0; i < all->nr && r->agreed < t->nr; i++) {
 		make(t, &all->guess[i]);
-		if (goes_further(t, folder, r))
+		if (goes_further(t, k, &all->guess[i], r))
 			best = &all->guess[i];
 		unmake(t, &all->guess[i]);
 	}
-	if (best)
-		make(t, best);
-	return best != NULL;
+	if (!best)
+		return false;
+	make(t, best);
+	if (k->b && first_of(best) < k->course.op)
+		forget(k);
+	return true;
 }
 
 /* All agrees, but for drains: an interrupt's free past the lists may have shown in nothing
  * else. Taken so if it agrees still, with fewer drains to follow. */
-static void drain_as_recorded(struct trace *t, struct guesses *all, const char *folder,
+static void drain_as_recorded(struct trace *t, struct guesses *all, struct kept *k,
 			      struct conformance_report *r)
 {
-	const struct trace_tally tally = t->tally;
+	const struct trace_course course = t->course;
 
 	all->nr = 0;
 	memcpy(all->frees, t->difference.suspect, sizeof t->difference.suspect);
@@ -284,10 +375,11 @@ static void drain_as_recorded(struct trace *t, struct guesses *all, const char *
 		return;
 	make(t, all->guess);
 	r->agreed--;
-	if (goes_further(t, folder, r) && r->agreed == t->nr && t->tally.followed < tally.followed)
+	if (goes_further(t, k, all->guess, r) && r->agreed == t->nr &&
+	    t->course.followed < course.followed)
 		return;
 	unmake(t, all->guess);
-	t->tally = tally;
+	t->course = course;
 	r->agreed = t->nr;
 	*r->difference = 0;
 }
@@ -296,14 +388,18 @@ void trace_play_as_recorded(struct trace *t, struct box *first, const char *fold
 			    struct conformance_report *r)
 {
 	struct guesses *all = calloc(1, sizeof *all);
+	struct kept k = {.folder = folder};
 	u64 start = now_ns();
 
-	r->agreed = trace_play(t, first, r);
+	trace_start(t);
+	r->agreed = trace_play(t, first, t->nr, r);
 	r->play_ns = now_ns() - start;
-	while (all && r->agreed < t->nr && goes_otherwise(t, all, folder, r))
+	t->tries = true;
+	while (all && r->agreed < t->nr && goes_otherwise(t, all, &k, r))
 		;
-	if (all && r->agreed == t->nr && t->tally.followed)
-		drain_as_recorded(t, all, folder, r);
+	if (all && r->agreed == t->nr && t->course.followed)
+		drain_as_recorded(t, all, &k, r);
+	forget(&k);
 	free(all);
 }
 
@@ -318,13 +414,14 @@ void check_trace(const char *path, struct conformance_report *r)
 		note(r,
 		     "%" PRIu64 " allocations, %" PRIu64 " frees (%" PRIu64
 		     " of frames from before), boost taken back at once %" PRIu64
-		     " times and kept %u times; %u allocations before an interrupt's events, "
+		     " times and kept %u times, kswapd awake %" PRIu64
+		     " times; %u allocations before an interrupt's events, "
 		     "%u frees past the CPU's lists told and %u found, %" PRIu64
 		     " drains of %zu followed, counts added %u times, %" PRIu64
 		     " pageblocks of %zu retyped as told",
-		     t.tally.allocs, t.tally.frees, t.tally.unknown, t.tally.boosts, t.nr_holds,
-		     t.nr_moved, t.nr_told_past_lists, t.nr_past_lists, t.tally.followed,
-		     t.nr_drained, t.nr_folds, t.tally.retyped, t.nr_stolen);
+		     t.allocs, t.frees, t.unknown, t.course.boosts, t.nr_holds, t.course.awake,
+		     t.nr_moved, t.nr_told_past_lists, t.nr_past_lists, t.course.followed,
+		     t.nr_drained, t.nr_folds, t.course.retyped, t.nr_stolen);
 	}
 	trace_end(&t);
 	box_free(b);

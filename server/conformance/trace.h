@@ -37,21 +37,24 @@ struct trace_op {
 	size_t first_stolen;		    /* by it: index + 1; 0: none */
 	bool past_lists;		    /* a free that went to the buddy at once */
 	bool left_list;			    /* a free whose block was drained later */
-	bool folds;			    /* before it the statistics' worker ran */
+	u32 folds; /* before it the statistics' worker of these CPUs ran: a bit each */
 };
 
-/* What happened in a play. */
-struct trace_tally {
-	u64 allocs, frees, unknown, boosts;
-	u64 followed; /* drains that no op of the trace made */
-	u64 retyped;  /* pageblocks that became what Linux says */
+/* How a play went until it came to op `op`. */
+struct trace_course {
+	size_t op;
+	u64 boosts;	    /* taken back */
+	u64 awake;	    /* times that kswapd was */
+	u64 followed;	    /* drains that no op of the trace made */
+	u64 retyped;	    /* pageblocks that became what Linux says */
+	size_t last_boost;  /* the op that gave the last one; SIZE_MAX: none did */
+	u64 awake_until_us; /* by then kswapd sleeps again; 0: it does */
 };
 
 /* Where a play differed first. */
 struct trace_difference {
 	pfn_t given; /* what the machine gave */
 	bool between_zones;
-	size_t last_boost; /* the op that gave the last one; SIZE_MAX: none did */
 	/* Interrupts' frees that this machine drained and Linux did not: indices of ops. */
 	size_t suspect[TRACE_MAX_SUSPECTS];
 	u32 nr_suspects;
@@ -72,6 +75,7 @@ struct trace {
 	size_t *last_free; /* by frame: index + 1 of the free that nothing has followed yet */
 	u8 *allocated;	   /* by frame: order + 1 of the block that the trace saw allocated there */
 	bool knows_context; /* its flags say how deep preemption is disabled */
+	u64 allocs, frees, unknown;
 
 	/* Adopted. */
 	struct hold holds[TRACE_MAX_HOLDS]; /* ascending, apart */
@@ -80,8 +84,9 @@ struct trace {
 	u32 nr_folds;
 	u32 nr_moved; /* allocations that were played before an interrupt's events */
 
-	struct trace_tally tally;
+	struct trace_course course;
 	struct trace_difference difference;
+	bool tries; /* pages need not be cleared: nobody looks at them, and it takes time */
 };
 
 /* A trace of this machine, to be read. False: no memory; trace_end() frees it all the same. */
@@ -93,11 +98,13 @@ bool trace_read(struct trace *t, const char *folder, struct conformance_report *
 
 /* A machine in the state in which the trace begins. */
 struct box *trace_box(const char *folder, struct conformance_report *r);
+/* A play begins. */
+void trace_start(struct trace *t);
 u32 trace_play_op(struct trace *t, struct box *b, const struct kmem_op *op);
 /* After op number `op`: kswapd takes what it was not too late for. */
 void trace_take_boosts_back(struct trace *t, struct box *b, size_t op);
-/* Plays from the machine's beginning; returns how many ops agreed. */
-size_t trace_play(struct trace *t, struct box *b, struct conformance_report *r);
+/* Plays from where the course is, and stops before op `until`; returns how many ops agreed. */
+size_t trace_play(struct trace *t, struct box *b, size_t until, struct conformance_report *r);
 /* Once by the rules; then, as long as that goes further, otherwise. The first play is of
  * this machine. */
 void trace_play_as_recorded(struct trace *t, struct box *first, const char *folder,

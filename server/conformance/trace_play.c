@@ -2,7 +2,7 @@
  * trace_play.c - plays a trace once, as it is told and as it was adopted so far.
  *
  * A free of a frame that the trace has not seen allocated is performed: the loaded state
- * knows the frame as somebody's. It is counted.
+ * knows the frame as somebody's.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -52,6 +52,26 @@ struct box *trace_box(const char *folder, struct conformance_report *r)
 	return b;
 }
 
+/* ---- kswapd ---- */
+
+/* So long it dozes when it has nothing left to do; then it sleeps. */
+enum { KSWAPD_DOZES_US = 100000 };
+
+static void kswapd_wakes(struct trace *t, struct box *b, u64 now_us)
+{
+	if (!t->course.awake_until_us) {
+		t->course.awake++;
+		box_set_kswapd(b, true);
+	}
+	t->course.awake_until_us = now_us + KSWAPD_DOZES_US;
+}
+
+static void kswapd_sleeps(struct trace *t, struct box *b)
+{
+	t->course.awake_until_us = 0;
+	box_set_kswapd(b, false);
+}
+
 /* ---- one op ---- */
 
 static bool is_held(const struct trace *t, size_t op)
@@ -68,12 +88,13 @@ void trace_take_boosts_back(struct trace *t, struct box *b, size_t op)
 		if (!b->e->st->frames.zone[zone].boost)
 			continue;
 		if (is_held(t, op)) {
-			t->difference.last_boost = op;
+			t->course.last_boost = op;
 			continue;
 		}
 		box_op(b, OP_UNBOOST_ZONE, zone);
-		t->tally.boosts++;
-		t->difference.last_boost = op;
+		t->course.boosts++;
+		t->course.last_boost = op;
+		kswapd_wakes(t, b, t->ops[op].op.time_us);
 	}
 }
 
@@ -82,19 +103,11 @@ u32 trace_play_op(struct trace *t, struct box *b, const struct kmem_op *op)
 	const struct engine_op request = {
 	    .code = op->is_alloc ? OP_ALLOC_PAGES : OP_FREE_PAGES,
 	    .cpu = op->cpu < b->e->st->layout.cpus ? op->cpu : 0,
-	    .args = {op->is_alloc ? op->gfp : op->pfn, op->order},
+	    .args = {op->is_alloc ? op->gfp & ~(t->tries ? __GFP_ZERO : 0U) : op->pfn, op->order},
 	};
 
-	if (op->is_alloc) {
-		t->tally.allocs++;
-		if (op->pfn < t->layout.max_pfn)
-			t->allocated[op->pfn] = (u8)(op->order + 1);
-	} else {
-		t->tally.frees++;
-		t->tally.unknown += op->pfn >= t->layout.max_pfn || !t->allocated[op->pfn];
-		if (op->pfn < t->layout.max_pfn)
-			t->allocated[op->pfn] = 0;
-	}
+	if (t->course.awake_until_us && op->time_us >= t->course.awake_until_us)
+		kswapd_sleeps(t, b);
 	return box_run(b, &request);
 }
 
@@ -178,7 +191,7 @@ static void follow_drains(struct trace *t, struct box *b, const struct trace_op 
 		if (list_of(e, zone, cpu, d->pfn, d->order)->last != d->pfn)
 			continue;
 		leave_list(e, zone, cpu, d->pfn, d->order);
-		t->tally.followed++;
+		t->course.followed++;
 	}
 }
 
@@ -206,17 +219,19 @@ static void after_stealing(struct trace *t, struct engine *e, const struct trace
 		if (pageblock_type(e, zone, s->told.pfn) == type)
 			continue;
 		pageblock_set_type(e, zone, s->told.pfn, type);
-		t->tally.retyped++;
+		t->course.retyped++;
 	}
 }
 
-/* What the CPUs keep goes to the zones' counts. */
-static void fold_counts(struct engine *e)
+/* What these CPUs keep goes to the zones' counts. */
+static void fold_counts(struct engine *e, u32 cpus)
 {
 	for (u32 zone = 0; zone < NR_ZONES; zone++) {
 		struct zone *z = &e->st->frames.zone[zone];
 
 		for (u32 cpu = 0; cpu < e->st->layout.cpus; cpu++) {
+			if (!(cpus >> cpu & 1))
+				continue;
 			z->free += z->pcp[cpu].free_diff;
 			z->pcp[cpu].free_diff = 0;
 		}
@@ -266,17 +281,20 @@ static void note_difference(struct trace *t, struct box *b, size_t at)
 
 /* ---- all of it ---- */
 
-size_t trace_play(struct trace *t, struct box *b, struct conformance_report *r)
+void trace_start(struct trace *t)
 {
-	t->tally = (struct trace_tally){0};
-	t->difference = (struct trace_difference){.last_boost = SIZE_MAX};
-	memset(t->allocated, 0, t->layout.max_pfn);
-	for (size_t i = 0; i < t->nr; i++) {
+	t->course = (struct trace_course){.last_boost = SIZE_MAX};
+}
+
+size_t trace_play(struct trace *t, struct box *b, size_t until, struct conformance_report *r)
+{
+	t->difference = (struct trace_difference){0};
+	for (size_t i = t->course.op; i < until; i++) {
 		const struct trace_op *o = &t->ops[i];
 		u32 status;
 
 		if (o->folds)
-			fold_counts(b->e);
+			fold_counts(b->e, o->folds);
 		before_stealing(t, b->e, o);
 		status = (o->past_lists ? play_past_lists : trace_play_op)(t, b, &o->op);
 		if (!op_agrees(b, &o->op, status)) {
@@ -294,7 +312,9 @@ size_t trace_play(struct trace *t, struct box *b, struct conformance_report *r)
 			trace_take_boosts_back(t, b, i);
 		after_stealing(t, b->e, o);
 		follow_drains(t, b, o);
+		t->course.op = i + 1;
 	}
-	find_suspects(t, b, t->nr);
-	return t->nr;
+	if (until == t->nr)
+		find_suspects(t, b, until);
+	return until;
 }

@@ -103,6 +103,17 @@ static void tell_of_taken(struct trace *t, const struct kmem_op *taken)
 
 /* ---- ops ---- */
 
+static void count(struct trace *t, const struct kmem_op *op)
+{
+	bool inside = op->pfn < t->layout.max_pfn;
+
+	t->allocs += op->is_alloc;
+	t->frees += !op->is_alloc;
+	t->unknown += !op->is_alloc && !(inside && t->allocated[op->pfn]);
+	if (inside)
+		t->allocated[op->pfn] = op->is_alloc;
+}
+
 static bool keep_op(struct trace *t, const struct kmem_op *op)
 {
 	struct trace_op *ops = grow(t->ops, t->nr, &t->room, sizeof *ops);
@@ -118,6 +129,7 @@ static bool keep_op(struct trace *t, const struct kmem_op *op)
 		tell_of_batch(t, t->nr - 1);
 	if (op->pfn < t->layout.max_pfn)
 		t->last_free[op->pfn] = op->is_alloc ? 0 : t->nr;
+	count(t, op);
 	return true;
 }
 

@@ -59,6 +59,7 @@ static size_t forge(struct trace *t, struct box *b, size_t drained)
 	t->nr_drained = 0;
 	memset(t->last_free, 0, t->layout.max_pfn * sizeof *t->last_free);
 	assert_non_null(now);
+	trace_start(t);
 	for (size_t i = 0; i < nr; i++) {
 		struct kmem_op *op = &t->ops[i].op;
 		u32 was = op->pfn;
@@ -91,8 +92,9 @@ static void late_by(size_t ops)
 	assert_non_null(b);
 	assert_true(trace_begin(&t, b));
 	assert_true(trace_read(&t, path, &r));
-	assert_int_equal(trace_play(&t, b, &r), t.nr);
-	given = t.difference.last_boost;
+	trace_start(&t);
+	assert_int_equal(trace_play(&t, b, t.nr, &r), t.nr);
+	given = t.course.last_boost;
 	box_free(b);
 
 	b = trace_box(path, &r);
@@ -144,7 +146,7 @@ static void drained_after(size_t at)
 	trace_play_as_recorded(&t, b, path, &r);
 	assert_int_equal(r.agreed, t.nr);
 	assert_true(t.nr_drained > 0);
-	assert_int_equal(t.tally.followed, t.nr_drained);
+	assert_int_equal(t.course.followed, t.nr_drained);
 	assert_string_equal(r.difference, "");
 	box_free(b);
 
@@ -153,7 +155,8 @@ static void drained_after(size_t at)
 	b = trace_box(path, &r);
 	assert_non_null(b);
 	t.ops[at].first_drained = 0;
-	assert_true(trace_play(&t, b, &r) < t.nr);
+	trace_start(&t);
+	assert_true(trace_play(&t, b, t.nr, &r) < t.nr);
 	box_free(b);
 	trace_end(&t);
 }
@@ -180,7 +183,7 @@ static void types_are_told(void **state)
 	assert_true(trace_read(&t, movable, &r));
 	trace_play_as_recorded(&t, b, movable, &r);
 	assert_int_equal(r.agreed, t.nr);
-	assert_int_equal(t.tally.retyped, 2);
+	assert_int_equal(t.course.retyped, 2);
 	assert_int_equal(t.nr_told_past_lists, 4);
 	box_free(b);
 

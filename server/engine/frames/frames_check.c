@@ -14,6 +14,7 @@
 #include "../text.h"
 #include "../wings.h"
 #include "buddy.h"
+#include "marks.h"
 #include "page_alloc.h"
 #include "pcp.h"
 #include "slab_frame.h"
@@ -105,6 +106,7 @@ static bool check_free_lists(struct engine *e, u32 zone, struct census *listed,
 static bool check_pcps(struct engine *e, u32 zone, struct census *listed, struct engine_error *why)
 {
 	const struct zone *z = &e->st->frames.zone[zone];
+	u32 most = e->st->frames.loaded ? STAT_THRESHOLD_MOST : z->stat_threshold;
 
 	for (u32 cpu = 0; cpu < e->st->layout.cpus; cpu++) {
 		const struct pcp *pcp = &z->pcp[cpu];
@@ -123,9 +125,9 @@ static bool check_pcps(struct engine *e, u32 zone, struct census *listed, struct
 		if (pages != pcp->count)
 			return refuse(why, "zone %s, CPU %u: %u pages on its lists, counted %u",
 				      zone_word[zone], cpu, pages, pcp->count);
-		if (diff > z->stat_threshold)
+		if (diff > most)
 			return refuse(why, "zone %s, CPU %u: difference %u is above %u",
-				      zone_word[zone], cpu, diff, z->stat_threshold);
+				      zone_word[zone], cpu, diff, most);
 	}
 	return true;
 }

@@ -21,7 +21,8 @@ void marks_boot(struct engine *e);
 u32 div64(u64 n, u32 d);
 u32 mul_div(u32 a, u32 b, u32 c);
 
-/* The threshold of a zone's per-CPU counters, in pages. */
+/* The threshold of a zone's per-CPU counters, in pages; no zone's is above the most. */
+enum { STAT_THRESHOLD_MOST = 125 };
 u32 marks_stat_threshold(const struct engine *e, u32 managed);
 
 #endif

@@ -4,7 +4,8 @@
  *
  * Invariants:
  *  1 zone[z].free plus every CPU's free_diff is the number of pages on the zone's
- *    free lists and frontier; no |free_diff| exceeds stat_threshold.
+ *    free lists and frontier; no |free_diff| exceeds stat_threshold, but one that was
+ *    loaded: Linux has other thresholds while kswapd is awake.
  *  2 A block in a frontier range has descriptors of zeros. Boot touches none of
  *    them, so a machine starts in a time that does not depend on its RAM.
  *  3 List order is that of a boot that frees every page: Linux frees lowmem range by
