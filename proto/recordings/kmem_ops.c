@@ -59,7 +59,7 @@ bool kmem_span_read(const char *folder, struct kmem_span *ret)
 	}
 	lines_close(begin);
 	lines_close(end);
-	return ret->begin_us && ret->end_us;
+	return ret->begin_us != 0;
 }
 
 struct kmem_ops *kmem_ops_new(const struct kmem_span *span)

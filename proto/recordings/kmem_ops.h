@@ -56,7 +56,8 @@ struct kmem_span {
 };
 
 /* Reads begin and end from the stamps of two snapshots in a folder (state-begin,
- * state-end, .jsonl or .jsonl.gz). False: they are not there. */
+ * state-end, .jsonl or .jsonl.gz). Without the second one it goes to the trace's end.
+ * False: the first one is not there. */
 bool kmem_span_read(const char *folder, struct kmem_span *ret);
 
 struct kmem_counts {

@@ -16,7 +16,7 @@ struct lines {
 	char *line;
 	size_t room;
 	uint64_t number;
-	bool no_memory;
+	bool no_memory, cut;
 };
 
 struct lines *lines_open(const char *path)
@@ -84,8 +84,16 @@ const char *lines_next(struct lines *l)
 	if (!length)
 		return NULL;
 	l->number++;
-	l->line[length - (l->line[length - 1] == '\n')] = 0;
+	l->cut = l->line[length - 1] != '\n';
+	length -= !l->cut;
+	length -= length && l->line[length - 1] == '\r';
+	l->line[length] = 0;
 	return l->line;
+}
+
+bool lines_cut(const struct lines *l)
+{
+	return l->cut && gzeof(l->file);
 }
 
 uint64_t lines_number(const struct lines *l)

@@ -14,8 +14,11 @@ struct lines;
  * compressed is seen from its bytes. NULL: it cannot be opened. */
 struct lines *lines_open(const char *path);
 struct lines *lines_open_in(const char *folder, const char *name);
-/* The next line without its end, good until the next call; NULL at the end. */
+/* The next line without its end (of either kind), good until the next call; NULL at the
+ * end. */
 const char *lines_next(struct lines *l);
+/* Had the line that was given last no end? It is the file's last, and may be half a line. */
+bool lines_cut(const struct lines *l);
 /* Of the line that was given last, from 1. */
 uint64_t lines_number(const struct lines *l);
 /* How far the file itself (compressed as it is) has been read, in bytes. */

@@ -3,6 +3,7 @@
  */
 #include "box.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,6 +200,14 @@ void compare(struct conformance_report *r, uint64_t got, uint64_t want, const ch
 	va_end(args);
 	differs(r, "%s is %llu (0x%llx), Linux has %llu (0x%llx)", what, (unsigned long long)got,
 		(unsigned long long)got, (unsigned long long)want, (unsigned long long)want);
+}
+
+bool is_cut_line(const struct lines *l, struct conformance_report *r)
+{
+	if (!lines_cut(l))
+		return differs(r, "line %" PRIu64 " is no JSON", lines_number(l));
+	note(r, "its last line is cut off, and left out");
+	return true;
 }
 
 void folder_of(const char *path, char *to, size_t size)

@@ -7,6 +7,7 @@
 
 #include "boot_log.h"
 #include "conformance.h"
+#include "kmem_text.h"
 #include "lines.h"
 #include "sim.h"
 #include "state.h"
@@ -53,6 +54,13 @@ void note(struct conformance_report *r, const char *format, ...)
 /* Counts a figure; a difference is noted when it is the first. */
 void compare(struct conformance_report *r, uint64_t got, uint64_t want, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* The last line read is no JSON. Noted, and true, if it is a file's last and cut off in its
+ * middle; else a difference. */
+bool is_cut_line(const struct lines *l, struct conformance_report *r);
+
+/* The text of a trace: this file, or what is in this folder. False: nothing. */
+bool find_trace(const char *path, char *to, size_t size);
 
 /* The folder that a file is in. */
 void folder_of(const char *path, char *to, size_t size);

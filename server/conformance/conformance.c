@@ -12,7 +12,7 @@
 
 #include "box.h"
 
-enum { CODE_AGREE = 0, CODE_DIFFER = 1, CODE_USAGE = 2 };
+enum { CODE_AGREE = 0, CODE_DIFFER = 1, CODE_USAGE = 2, LOOK_AT_LINES = 64 };
 
 /* ---- what is a recording ---- */
 
@@ -21,6 +21,13 @@ static bool is_folder(const char *path)
 	struct stat st;
 
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static bool is_file(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
 static bool has(const char *folder, const char *name)
@@ -40,17 +47,79 @@ static bool matches(const char *name, const char *prefix, bool exact)
 	       (strcmp(end, ".jsonl") == 0 || strcmp(end, ".jsonl.gz") == 0);
 }
 
+/* What a line says of the file that it is in. */
+static enum conformance_kind kind_of_line(const char *line)
+{
+	static const struct {
+		const char *type;
+		enum conformance_kind kind;
+	} types[] = {
+	    {"init", CONFORMANCE_SEQUENCE}, {"op", CONFORMANCE_SEQUENCE},
+	    {"kmap", CONFORMANCE_KMAP},	    {"kml", CONFORMANCE_KMAP},
+	    {"vm", CONFORMANCE_KMAP},	    {"fix", CONFORMANCE_KMAP},
+	    {"const", CONFORMANCE_CONST},
+	};
+	json_t *object = *line == '{' ? json_loads(line, 0, NULL) : NULL;
+	const char *type = json_string_value(json_object_get(object, "t"));
+	enum conformance_kind kind = CONFORMANCE_NONE;
+	struct kmem_event event;
+
+	for (size_t i = 0; type && i < sizeof types / sizeof *types; i++)
+		if (strcmp(type, types[i].type) == 0)
+			kind = types[i].kind;
+	json_decref(object);
+	if (*line != '{' && kmem_parse(line, &event) == KMEM_LINE_EVENT)
+		kind = CONFORMANCE_TRACE;
+	return kind;
+}
+
+/* Of a file whose name says nothing. */
+static enum conformance_kind kind_of_content(const char *path)
+{
+	struct lines *l = is_file(path) ? lines_open(path) : NULL;
+	enum conformance_kind kind = CONFORMANCE_NONE;
+	const char *line;
+
+	for (int i = 0; l && !kind && i < LOOK_AT_LINES && (line = lines_next(l)); i++)
+		kind = kind_of_line(line);
+	lines_close(l);
+	return kind;
+}
+
+bool find_trace(const char *path, char *to, size_t size)
+{
+	struct dirent **entries;
+	bool found = false;
+	int nr;
+
+	snprintf(to, size, "%s%s", path, is_folder(path) ? "/kmem.trace" : "");
+	if (!is_folder(path) || has(path, "kmem.trace"))
+		return true;
+	nr = has(path, "state-begin.jsonl") ? scandir(path, &entries, NULL, alphasort) : -1;
+	for (int i = 0; i < nr; i++) {
+		if (!found)
+			snprintf(to, size, "%s/%s", path, entries[i]->d_name);
+		found = found || kind_of_content(to) == CONFORMANCE_TRACE;
+		free(entries[i]);
+	}
+	if (nr >= 0)
+		free(entries);
+	return found;
+}
+
 static enum conformance_kind kind_of_file(const char *path)
 {
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 
+	if (strcmp(name, "kmem.trace") == 0 || strcmp(name, "kmem.trace.gz") == 0)
+		return CONFORMANCE_TRACE;
 	if (matches(name, "seq", false) || matches(name, "exhaust", true))
 		return CONFORMANCE_SEQUENCE;
 	if (matches(name, "kmap", true))
 		return CONFORMANCE_KMAP;
 	if (matches(name, "const", false))
 		return CONFORMANCE_CONST;
-	return CONFORMANCE_NONE;
+	return kind_of_content(path);
 }
 
 /* The folder of an experiment has a zoneinfo too, but taken after sysctls were read, which
@@ -70,9 +139,11 @@ static bool holds_experiments(const char *folder)
 
 enum conformance_kind conformance_kind_of(const char *path)
 {
+	char text[4096];
+
 	if (!is_folder(path))
 		return kind_of_file(path);
-	if (has(path, "kmem.trace") && has(path, "state-begin.jsonl"))
+	if (find_trace(path, text, sizeof text))
 		return CONFORMANCE_TRACE;
 	if (has(path, "dmesg") && has(path, "zoneinfo") && !holds_experiments(path))
 		return CONFORMANCE_BOOT;
@@ -141,10 +212,12 @@ static void walk_folder(const char *path, struct totals *t)
 		free(entries);
 }
 
-/* A path that was named and is nothing to check is a failure; one found is passed over. */
+/* A path that was named and is nothing to check is a failure; one found is passed over, and
+ * looked at only if its name says that it may be something. */
 static void walk(const char *path, bool named, struct totals *t)
 {
-	enum conformance_kind kind = conformance_kind_of(path);
+	bool likely = named || is_folder(path) || strstr(path, ".jsonl");
+	enum conformance_kind kind = likely ? conformance_kind_of(path) : CONFORMANCE_NONE;
 	uint32_t before = t->files;
 
 	if (kind != CONFORMANCE_NONE)
@@ -161,21 +234,23 @@ static void walk(const char *path, bool named, struct totals *t)
 
 static void print_help(void)
 {
-	printf("zoned conformance - compares this engine with recordings of a real Linux\n\n"
-	       "usage: zoned conformance PATH...\n\n"
-	       "Plays each recording to a machine of its own in this process; no daemon is "
-	       "needed.\nA PATH is a recording or a folder to be searched for them:\n"
-	       "  a boot's folder         dmesg and zoneinfo: every figure of every zone\n"
-	       "  seq*.jsonl              every frame, counter and list of every op\n"
-	       "  exhaust.jsonl           when each zone is left\n"
-	       "  kmap.jsonl              addresses of kmap, kmap_local, vmalloc and fixmap\n"
-	       "  const*.jsonl            constants and zones\n"
-	       "  a trace's folder        kmem.trace and state-begin: every allocation's frame\n"
-	       "Each file may be gzipped; the machine is made from the dmesg in its folder.\n\n"
-	       "Prints a line for each: AGREE n/n, or DIFFER k/n (k of n things agree) with the "
-	       "first\ndifference: the op, both answers, the shortest prefix that shows it.\n\n"
-	       "exit codes: %d all agree; %d something differs; %d the command line is wrong\n",
-	       CODE_AGREE, CODE_DIFFER, CODE_USAGE);
+	printf(
+	    "zoned conformance - compares this engine with recordings of a real Linux\n\n"
+	    "usage: zoned conformance PATH...\n\n"
+	    "Plays each recording to a machine of its own in this process; no daemon is "
+	    "needed.\nA PATH is a recording or a folder to be searched for them:\n"
+	    "  a boot's folder         dmesg and zoneinfo: every figure of every zone\n"
+	    "  seq*.jsonl              every frame, counter and list of every op\n"
+	    "  exhaust.jsonl           when each zone is left\n"
+	    "  kmap.jsonl              addresses of kmap, kmap_local, vmalloc and fixmap\n"
+	    "  const*.jsonl            constants and zones\n"
+	    "  a trace, or its folder  kmem.trace and state-begin: every allocation's frame\n"
+	    "Each file may be gzipped; the machine is made from the dmesg in its folder. A file\n"
+	    "of another name is what its first lines say.\n\n"
+	    "Prints a line for each: AGREE n/n, or DIFFER k/n (k of n things agree) with the "
+	    "first\ndifference: the op, both answers, the shortest prefix that shows it.\n\n"
+	    "exit codes: %d all agree; %d something differs; %d the command line is wrong\n",
+	    CODE_AGREE, CODE_DIFFER, CODE_USAGE);
 }
 
 int conformance_command(int argc, char **argv)

@@ -2,10 +2,10 @@
  * conformance.h - does this engine do what a recorded Linux did? Plays a recording to a
  * private machine in this process and compares.
  *
- * A recording is a boot folder (dmesg and zoneinfo), a trace folder (kmem.trace and
+ * A recording is a boot folder (dmesg and zoneinfo), a trace or its folder (kmem.trace and
  * state-begin), or a file seq*.jsonl, exhaust.jsonl, kmap.jsonl or const*.jsonl whose
- * folder has a dmesg; each file may be gzipped. The machine's configuration comes from
- * the dmesg.
+ * folder has a dmesg; each file may be gzipped, and one of another name is what its first
+ * lines say. The machine's configuration comes from the dmesg.
  *
  * It lives in the daemon's binary, where an engine is, and not in the tests: anyone who
  * has the binary can check a recording of his own. The tests call the same functions.

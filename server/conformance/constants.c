@@ -385,6 +385,8 @@ void check_constants(const char *path, struct conformance_report *r)
 		json_t *object = json_loads(line, 0, NULL);
 		const char *type = json_string_value(json_object_get(object, "t"));
 
+		if (!object)
+			is_cut_line(lines, r);
 		if (type && strcmp(type, "const") == 0)
 			absent += !compare_constant(r, b->e, object);
 		if (type && strcmp(type, "zone") == 0)
@@ -393,6 +395,8 @@ void check_constants(const char *path, struct conformance_report *r)
 			compare_zonelist(r, b->e, object);
 		json_decref(object);
 	}
+	if (lines && lines_broken(lines))
+		differs(r, "%s cannot be read to its end", path);
 	if (absent)
 		note(r, "not compared: %u figures of Linux's own mem_map", absent);
 	lines_close(lines);

@@ -148,11 +148,13 @@ static void move_to_cpu(struct script *s, const json_t *o)
 
 /* ---- kmap ---- */
 
-/* The mapping that a frame still has in the window. */
+/* The mapping that a frame has for good, or still in the window. */
 static va_t page_address(struct script *s, u32 i)
 {
 	u32 slot = s->b->e->mem_map[s->page[i]].slot;
 
+	if (s->is_low[i])
+		return s->b->e->st->layout.page_offset + (s->page[i] << PAGE_SHIFT);
 	return slot ? s->b->e->st->layout.pkmap_start + (slot - 1) * PAGE_SIZE : 0;
 }
 
@@ -274,12 +276,12 @@ static void play_kmap(struct script *s, const char *op, const json_t *o)
 		kunmap_local(s, OP_KUNMAP_LOCAL);
 	} else if (strcmp(op, "kunmap") == 0) {
 		kunmap(s, i);
-		compare(s->r, page_address(s, i), hex(o, "page_address_after"),
-			"page_address after kunmap %u", i);
+		compare_page(s, i, page_address(s, i), hex(o, "page_address_after"),
+			     "page_address after kunmap");
 	} else if (strcmp(op, "kmap_local of a kmapped page") == 0) {
 		move_to_cpu(s, o);
-		compare(s->r, kmap_local(s, OP_KMAP_LOCAL, s->page[i]), hex(o, "va"), "%s", op);
-		compare(s->r, page_address(s, i), hex(o, "page_address"), "%s: page_address", op);
+		compare_page(s, i, kmap_local(s, OP_KMAP_LOCAL, s->page[i]), hex(o, "va"), op);
+		compare_page(s, i, page_address(s, i), hex(o, "page_address"), "page_address of");
 		kunmap_local(s, OP_KUNMAP_LOCAL);
 	} else {
 		if (strcmp(op, "kmap after all freed") == 0 && !s->released)
@@ -302,16 +304,19 @@ static void play_nested(struct script *s, const json_t *o)
 		move_to_cpu(s, o);
 	va = kmap_local(s, OP_KMAP_LOCAL, s->page[LOCAL_FIRST + depth % NESTED]);
 
-	compare(s->r, va, hex(o, "va"), "kmap_local %u deep", depth);
-	compare(s->r, (l->fixmap_top - va) >> PAGE_SHIFT, number(o, "idx"), "its fixmap index");
+	compare_page(s, LOCAL_FIRST + depth % NESTED, va, hex(o, "va"), "kmap_local of");
+	if (!is_direct(s, hex(o, "va")))
+		compare(s->r, (l->fixmap_top - va) >> PAGE_SHIFT, number(o, "idx"),
+			"its fixmap index");
 }
 
-static void compare_locals(struct script *s, const char *op, const json_t *o)
+/* Of so many pages, one after the other. */
+static void compare_locals(struct script *s, const char *op, const json_t *o, u32 pages)
 {
 	const json_t *want = json_object_get(o, "va");
 
 	for (u32 i = 0; i < json_array_size(want) && i < s->depth; i++)
-		compare(s->r, s->local[i], hex_at(want, i), "%s: %u", op, i);
+		compare_page(s, LOCAL_FIRST + i % pages, s->local[i], hex_at(want, i), op);
 }
 
 static void play_local(struct script *s, const char *op, const json_t *o)
@@ -332,26 +337,28 @@ static void play_local(struct script *s, const char *op, const json_t *o)
 		kmap_local(s, OP_KMAP_LOCAL, page[1]);
 		kmap_local(s, OP_KMAP_ATOMIC, page[2]);
 		kmap_local(s, OP_KMAP_LOCAL, page[3]);
-		compare_locals(s, op, o);
+		compare_locals(s, op, o, 4);
 	} else if (strcmp(op, "after pop 2 push 1") == 0) {
 		kunmap_local(s, OP_KUNMAP_LOCAL);
 		kunmap_local(s, OP_KUNMAP_ATOMIC);
-		compare(s->r, kmap_local(s, OP_KMAP_LOCAL, page[4]), hex(o, "va"), "%s", op);
+		compare_page(s, LOCAL_FIRST + 4, kmap_local(s, OP_KMAP_LOCAL, page[4]),
+			     hex(o, "va"), op);
 	} else if (strcmp(op, "low,high") == 0) {
 		va_t low = kmap_local(s, OP_KMAP_LOCAL, s->low);
 		const json_t *want = json_object_get(o, "va");
 
 		compare(s->r, low < s->b->e->st->layout.high_memory,
 			hex_at(want, 0) < s->b->e->st->layout.high_memory, "%s: low is direct", op);
-		compare(s->r, kmap_local(s, OP_KMAP_LOCAL, page[0]), hex_at(want, 1), "%s: high",
-			op);
+		compare_page(s, LOCAL_FIRST, kmap_local(s, OP_KMAP_LOCAL, page[0]), hex_at(want, 1),
+			     op);
 	} else if (strcmp(op, "kmap_atomic irqs off") == 0) {
-		compare(s->r, kmap_local(s, OP_KMAP_ATOMIC, page[0]), hex(o, "va"), "%s", op);
+		compare_page(s, LOCAL_FIRST, kmap_local(s, OP_KMAP_ATOMIC, page[0]), hex(o, "va"),
+			     op);
 		kunmap_local(s, OP_KUNMAP_ATOMIC);
 	} else if (strcmp(op, "same page twice") == 0) {
 		kmap_local(s, OP_KMAP_LOCAL, page[0]);
 		kmap_local(s, OP_KMAP_ATOMIC, page[0]);
-		compare_locals(s, op, o);
+		compare_locals(s, op, o, 1);
 		kunmap_local(s, OP_KUNMAP_ATOMIC);
 	}
 }
@@ -752,9 +759,13 @@ void check_kmap(const char *path, struct conformance_report *r)
 	while (s && s->b && lines && (line = lines_next(lines))) {
 		json_t *o = json_loads(line, 0, NULL);
 
+		if (!o)
+			is_cut_line(lines, r);
 		play_line(s, o);
 		json_decref(o);
 	}
+	if (lines && lines_broken(lines))
+		differs(r, "%s cannot be read to its end", path);
 	lines_close(lines);
 	if (s)
 		box_free(s->b);

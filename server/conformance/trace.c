@@ -406,11 +406,15 @@ void trace_play_as_recorded(struct trace *t, struct box *first, const char *fold
 void check_trace(const char *path, struct conformance_report *r)
 {
 	struct trace t = {0};
-	struct box *b = trace_box(path, r);
+	char text[4096], folder[4096];
+	struct box *b;
 
+	find_trace(path, text, sizeof text);
+	folder_of(text, folder, sizeof folder);
+	b = trace_box(folder, r);
 	if (b && trace_begin(&t, b) && trace_read(&t, path, r)) {
 		r->compared = t.nr;
-		trace_play_as_recorded(&t, b, path, r);
+		trace_play_as_recorded(&t, b, folder, r);
 		note(r,
 		     "%" PRIu64 " allocations, %" PRIu64 " frees (%" PRIu64
 		     " of frames from before), boost taken back at once %" PRIu64

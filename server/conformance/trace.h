@@ -94,7 +94,8 @@ bool trace_begin(struct trace *t, const struct box *b);
 void trace_end(struct trace *t);
 /* One op, or what came with one. False: no memory. */
 bool trace_keep(struct trace *t, const struct kmem_op *op);
-bool trace_read(struct trace *t, const char *folder, struct conformance_report *r);
+/* A trace, or its folder. */
+bool trace_read(struct trace *t, const char *path, struct conformance_report *r);
 
 /* A machine in the state in which the trace begins. */
 struct box *trace_box(const char *folder, struct conformance_report *r);

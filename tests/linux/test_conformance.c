@@ -66,8 +66,8 @@ static void exhaustion(void **state)
 static void kernel_mappings(void **state)
 {
 	(void)state;
-	assert_int_equal(check_all(RECORDED "recordings/*/kmap.jsonl.gz", CONFORMANCE_KMAP, 6),
-			 4317);
+	assert_int_equal(check_all(RECORDED "recordings/*/kmap.jsonl.gz", CONFORMANCE_KMAP, 7),
+			 5862);
 }
 
 static void constants(void **state)

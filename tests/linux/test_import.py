@@ -5,6 +5,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,75 @@ class Conformance(unittest.TestCase):
             self.assertRegex(done.stdout, r"^DIFFER \d+/\d+ ")
             self.assertIn("; Linux: frame 0x1", done.stdout)
             self.assertIn("shortest prefix", done.stdout)
+
+    def forms(self, source, folder, names, change=lambda name, text: text):
+        """A recording's files, unpacked, each changed."""
+        for name in names:
+            path = source / name
+            packed = not path.exists()
+            text = gzip.open(f"{path}.gz", "rb").read() if packed else path.read_bytes()
+            Path(folder, name).write_bytes(change(name, text))
+        return Path(folder)
+
+    def agrees(self, *paths, count=None):
+        done = self.run_zoned(*paths)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        for line in done.stdout.splitlines():
+            self.assertEqual(line.split()[:2], ["AGREE", f"{count}/{count}"])
+        return done.stdout
+
+    def test_forms_of_a_trace(self):
+        """As people have it: plain and packed, ends of lines, other names, perf script, old spellings, cut off."""
+        small, count = RECORDED / "traces" / "686-pae-900M-smp2-first", 10995
+        names = ("dmesg", "state-begin.jsonl", "state-end.jsonl", "kmem.trace")
+
+        def dos(_, text):
+            return text.replace(b"\n", b"\r\n")
+
+        def perf(name, text):
+            if name != "kmem.trace":
+                return text
+            line = re.compile(rb"\s*(.+)-(\d+)\s+(\[\d+\]) \S+\s+([\d.]+): (\w+): (.*)")
+            found = filter(None, map(line.match, text.splitlines()))
+            text = b"".join(b"%s %s %s %s: kmem:%s: %s\n\tc01 f+0x1 (vmlinux)\n\n" % m.groups() for m in found)
+            text = re.sub(rb"pfn=(0x\w+)", lambda m: b"nr_free=3650 pfn=%d" % int(m[1], 16), text)
+            text = text.replace(b"mm_page_free:", b"mm_page_free_direct:").replace(b"page=(ptrval)", b"page=0x17")
+            return re.sub(rb"(mm_page_free_batched: .*)", rb"\1 cold=0", text)
+
+        for change in (lambda _, text: text, dos, perf):
+            with tempfile.TemporaryDirectory() as folder:
+                self.forms(small, folder, names, change)
+                self.agrees(f"{folder}/kmem.trace", count=count)
+                os.rename(f"{folder}/kmem.trace", f"{folder}/mine.txt")
+                Path(folder, "dmesg.gz").write_bytes(gzip.compress(Path(folder, "dmesg").read_bytes()))
+                os.unlink(f"{folder}/dmesg")
+                os.unlink(f"{folder}/state-end.jsonl")
+                self.agrees(folder, count=count)
+        with tempfile.TemporaryDirectory() as folder:
+            self.forms(small, folder, names, lambda name, text: text[:-30] if name == "kmem.trace" else text)
+            self.assertIn("its last line has no end", self.agrees(folder, count=count))
+            os.unlink(f"{folder}/state-begin.jsonl")
+            done = self.run_zoned(folder)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("has no state-begin.jsonl", done.stdout)
+
+    def test_forms_of_a_sequence(self):
+        """Another name says nothing, its lines do; and a last line may be half a line."""
+        small = RECORDED / "recordings" / "686-200M-smp4"
+        with tempfile.TemporaryDirectory() as folder:
+            self.forms(small, folder, ("dmesg", "seqP_mix.jsonl"), lambda _, text: text.replace(b"\n", b"\r\n"))
+            self.agrees(folder, count=700)
+            os.rename(f"{folder}/seqP_mix.jsonl", f"{folder}/mine.jsonl")
+            self.agrees(folder, f"{folder}/mine.jsonl", count=700)
+            text = Path(folder, "mine.jsonl").read_bytes()
+            Path(folder, "mine.jsonl").write_bytes(text[:-50])
+            self.assertIn("its last line is cut off", self.agrees(folder, count=699))
+            Path(folder, "mine.jsonl").write_bytes(text.replace(b"}]}", b"}", 1))
+            self.assertIn("is no JSON", self.run_zoned(folder).stdout)
+            # What is no recording is passed over, and an error where it was named.
+            Path(folder, "mine.jsonl").write_bytes(bytes(range(256)) * 4000)
+            done = self.run_zoned(folder, f"{folder}/mine.jsonl")
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
 
     def test_words(self):
         self.assertIn("AGREE n/n", self.run_zoned("--help").stdout)
