@@ -480,21 +480,23 @@ static int import(struct ctl *ctl, const char *path, const struct args *a)
 
 static void import_help(void)
 {
-	printf("zonectl import - replay a trace of Linux's page allocator on a machine\n\n"
-	       "usage: zonectl import FILE|- -m MACHINE [flags]\n\n"
-	       "FILE is text of ftrace or perf script with the kmem events (mm_page_alloc,\n"
-	       "mm_page_free, mm_page_free_batched, mm_page_alloc_extfrag), gzipped or not;\n"
-	       "- reads a pipe. If the exact state at its beginning was recorded, it is loaded\n"
-	       "into the machine, which must be fresh, and every allocation should get the frame\n"
-	       "that Linux gave it. Without, the frames only name the blocks.\n\n"
-	       "  zonectl machine create t --from-dmesg traces/686-pae-1G/dmesg\n"
-	       "  zonectl import traces/686-pae-1G/kmem.trace.gz -m t\n\n"
-	       "What a trace cannot tell is when kswapd took a watermark boost back. The rule: at\n"
-	       "once, after the allocation that gave it; the summary says how often. Nor which\n"
-	       "frees of an interrupt went past the CPU's locked lists: drains of those lists\n"
-	       "tell, much later than a pipe can wait. None are taken to have, and the drains\n"
-	       "are only counted; `zoned conformance` reads the whole trace and uses them.\n\n"
-	       "Exit code 1: a state was loaded, and a frame was another.\n\n");
+	printf(
+	    "zonectl import - replay a trace of Linux's page allocator on a machine\n\n"
+	    "usage: zonectl import FILE|- -m MACHINE [flags]\n\n"
+	    "FILE is text of ftrace or perf script with the kmem events (mm_page_alloc,\n"
+	    "mm_page_free, mm_page_free_batched, mm_page_alloc_extfrag), gzipped or not;\n"
+	    "- reads a pipe. If the exact state at its beginning was recorded, it is loaded\n"
+	    "into the machine, which must be fresh, and every allocation should get the frame\n"
+	    "that Linux gave it. Without, the frames only name the blocks.\n\n"
+	    "  zonectl machine create t --from-dmesg traces/686-pae-1G/dmesg\n"
+	    "  zonectl import traces/686-pae-1G/kmem.trace.gz -m t\n\n"
+	    "What a trace cannot tell is when kswapd took a watermark boost back. The rule: at\n"
+	    "once, after the allocation that gave it; the summary says how often. Nor does an op\n"
+	    "do what an interrupt does that finds the CPU's lists locked, a statistics' worker,\n"
+	    "or a steal from a pageblock of which much is page cache. Where these mattered,\n"
+	    "frames differ from there on; `zoned conformance` reads the whole trace, does what\n"
+	    "it tells, finds what it does not, and says how often.\n\n"
+	    "Exit code 1: a state was loaded, and a frame was another.\n\n");
 	print_flags("flags:", import_flags, NR_IMPORT_FLAGS);
 	print_flags("\nfor every command:", global_flags, nr_global_flags);
 }

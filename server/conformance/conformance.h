@@ -29,7 +29,7 @@ struct conformance_report {
 	uint64_t compared, agreed; /* ops, figures or addresses */
 	/* Of a trace: what it took to play its ops in the engine, in nanoseconds. */
 	uint64_t play_ns;
-	char note[400]; /* what was not compared, and rules that were used */
+	char note[500]; /* what was not compared, and rules that were used */
 	/* The first difference: the op, both answers, the shortest prefix. Empty: none. */
 	char difference[8192];
 };

@@ -403,6 +403,31 @@ void trace_play_as_recorded(struct trace *t, struct box *first, const char *fold
 	free(all);
 }
 
+/* What was played, and each rule and guess that mattered. */
+static void note_course(const struct trace *t, struct conformance_report *r)
+{
+	const struct {
+		u64 count;
+		const char *what;
+	} rows[] = {
+	    {t->course.boosts, "boosts taken back at once"},
+	    {t->nr_holds, "boosts taken back later"},
+	    {t->course.awake, "times kswapd was awake"},
+	    {t->course.retyped, "pageblocks of the type that is told"},
+	    {t->nr_told_past_lists, "frees past the CPU's lists told"},
+	    {t->nr_past_lists, "frees past the CPU's lists found"},
+	    {t->nr_moved, "allocations before an interrupt's events"},
+	    {t->nr_folds, "times counts were added"},
+	    {t->course.followed, "drains of something else followed"},
+	};
+
+	note(r, "%" PRIu64 " allocations, %" PRIu64 " frees (%" PRIu64 " of frames from before)",
+	     t->allocs, t->frees, t->unknown);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		if (rows[i].count)
+			note(r, "%" PRIu64 " %s", rows[i].count, rows[i].what);
+}
+
 void check_trace(const char *path, struct conformance_report *r)
 {
 	struct trace t = {0};
@@ -415,17 +440,7 @@ void check_trace(const char *path, struct conformance_report *r)
 	if (b && trace_begin(&t, b) && trace_read(&t, path, r)) {
 		r->compared = t.nr;
 		trace_play_as_recorded(&t, b, folder, r);
-		note(r,
-		     "%" PRIu64 " allocations, %" PRIu64 " frees (%" PRIu64
-		     " of frames from before), boost taken back at once %" PRIu64
-		     " times and kept %u times, kswapd awake %" PRIu64
-		     " times; %u allocations before an interrupt's events, "
-		     "%u frees past the CPU's lists told and %u found, %" PRIu64
-		     " drains of %zu followed, counts added %u times, %" PRIu64
-		     " pageblocks of %zu retyped as told",
-		     t.allocs, t.frees, t.unknown, t.course.boosts, t.nr_holds, t.course.awake,
-		     t.nr_moved, t.nr_told_past_lists, t.nr_past_lists, t.course.followed,
-		     t.nr_drained, t.nr_folds, t.course.retyped, t.nr_stolen);
+		note_course(&t, r);
 	}
 	trace_end(&t);
 	box_free(b);

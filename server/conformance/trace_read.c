@@ -72,21 +72,22 @@ static void tell_past_lists(struct trace *t, struct trace_op *o)
 	t->nr_told_past_lists++;
 }
 
-/* An interrupt in the middle of a batch found the lists of the batch's zone locked. */
+/* An interrupt between two frees of a batch in one zone found that zone's lists locked. */
 static void tell_of_batch(struct trace *t, size_t at)
 {
 	const struct kmem_op *last = &t->ops[at].op;
+	u32 zone = zone_of(t, last->pfn);
+	size_t before = at;
 
-	while (at-- > 0) {
-		struct trace_op *o = &t->ops[at];
-
-		if (o->op.cpu != last->cpu)
-			continue;
-		if (!o->op.in_irq)
+	do
+		if (!before--)
 			return;
-		if (zone_of(t, o->op.pfn) == zone_of(t, last->pfn))
-			tell_past_lists(t, o);
-	}
+	while (t->ops[before].op.cpu != last->cpu || t->ops[before].op.in_irq);
+	if (zone_of(t, t->ops[before].op.pfn) != zone)
+		return;
+	for (size_t i = before + 1; i < at; i++)
+		if (t->ops[i].op.cpu == last->cpu && zone_of(t, t->ops[i].op.pfn) == zone)
+			tell_past_lists(t, &t->ops[i]);
 }
 
 /* The buddy gives a block: what an interrupt freed of it was in the buddy. */

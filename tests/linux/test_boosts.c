@@ -198,11 +198,57 @@ static void types_are_told(void **state)
 	trace_end(&t);
 }
 
+/* Frees 0 and 2 are a batch's, or not; an interrupt on a CPU makes free 1. Which of them went
+ * past the lists is known only where the lock was surely held. */
+static void locked_lists_are_told(void **state)
+{
+	enum { LOW = 0x2000, HIGH = 0x37800 };
+	static const struct {
+		struct kmem_op free[3];
+		bool told;
+	} cases[] = {
+	    {{{.pfn = LOW}, {.pfn = LOW + 9, .in_irq = true}, {.pfn = LOW + 1, .in_batch = true}},
+	     true},
+	    {{{.pfn = LOW}, {.pfn = LOW + 9, .in_irq = true}, {.pfn = LOW + 1}}, false},
+	    {{{.pfn = LOW}, {.pfn = LOW + 9}, {.pfn = LOW + 1, .in_batch = true}}, false},
+	    {{{.pfn = LOW}, {.pfn = HIGH, .in_irq = true}, {.pfn = LOW + 1, .in_batch = true}},
+	     false},
+	    {{{.pfn = HIGH}, {.pfn = LOW, .in_irq = true}, {.pfn = LOW + 1, .in_batch = true}},
+	     false},
+	    {{{.pfn = LOW},
+	      {.pfn = LOW + 9, .in_irq = true, .cpu = 1},
+	      {.pfn = LOW + 1, .in_batch = true}},
+	     false},
+	    /* No list has blocks of this order. */
+	    {{{.pfn = LOW},
+	      {.pfn = LOW + 16, .in_irq = true, .order = 4},
+	      {.pfn = LOW + 1, .in_batch = true}},
+	     false},
+	};
+	struct conformance_report r = {0};
+	struct box *b = trace_box(path, &r);
+
+	(void)state;
+	assert_non_null(b);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct trace t;
+
+		assert_true(trace_begin(&t, b));
+		for (u32 j = 0; j < 3; j++)
+			assert_true(trace_keep(&t, &cases[i].free[j]));
+		assert_int_equal(t.nr_told_past_lists, cases[i].told);
+		for (u32 j = 0; j < 3; j++)
+			assert_int_equal(t.ops[j].past_lists, cases[i].told && j == 1);
+		trace_end(&t);
+	}
+	box_free(b);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(kswapd_came_late),
-					   cmocka_unit_test(something_drained),
-					   cmocka_unit_test(types_are_told)};
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(kswapd_came_late), cmocka_unit_test(something_drained),
+	    cmocka_unit_test(types_are_told), cmocka_unit_test(locked_lists_are_told)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
