@@ -327,6 +327,7 @@ static void summary(const struct import *im, const struct kmem_counts *c, double
 	    {"outside", "  outside the recorded span", c->outside},
 	    {"announcements", "  announced a batched free", c->announcements},
 	    {"not_understood", "  not understood", c->wrong},
+	    {"lost", "  lost by the tracer", c->lost},
 	    {"unknown_flags", "  with unknown gfp flags", c->unknown_flags},
 	    {"allocations", "allocations", im->allocs},
 	    {"same_frame", "  the same frame (or failed alike)", im->same},

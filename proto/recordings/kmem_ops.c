@@ -188,6 +188,17 @@ static bool is_of_lists(const struct kmem_event *ev)
 	       (ev->kind == KMEM_EXTFRAG && ev->told);
 }
 
+/* What ftrace says of events that it has not kept: in its head, and in between. */
+static uint64_t lost_events(const char *line)
+{
+	unsigned long long kept, written, lost;
+	const char *at = strstr(line, "[LOST ");
+
+	if (sscanf(line, "# entries-in-buffer/entries-written: %llu/%llu", &kept, &written) == 2)
+		return written > kept ? written - kept : 0;
+	return at && sscanf(at, "[LOST %llu EVENTS]", &lost) == 1 ? lost : 0;
+}
+
 bool kmem_ops_line(struct kmem_ops *k, const char *line)
 {
 	struct kmem_event ev;
@@ -195,7 +206,7 @@ bool kmem_ops_line(struct kmem_ops *k, const char *line)
 	if (k->over)
 		return false;
 	switch (kmem_parse(line, &ev)) {
-	case KMEM_LINE_NOISE: return true;
+	case KMEM_LINE_NOISE: k->counts.lost += lost_events(line); return true;
 	case KMEM_LINE_WRONG: k->counts.wrong++; return true;
 	case KMEM_LINE_EVENT: break;
 	}

@@ -62,6 +62,7 @@ bool kmem_span_read(const char *folder, struct kmem_span *ret);
 
 struct kmem_counts {
 	uint64_t events, announcements, outside, wrong, unknown_flags, drains;
+	uint64_t lost; /* by the tracer, as its text says: its buffer was too small */
 	bool has_extfrag;
 };
 

@@ -233,6 +233,8 @@ bool trace_read(struct trace *t, const char *path, struct conformance_report *r)
 		counts = kmem_ops_counts(k);
 		if (!ok)
 			differs(r, "%s: the trace cannot be read to its end", path);
+		if (counts->lost)
+			note(r, "%" PRIu64 " events were lost by the tracer", counts->lost);
 		if (counts->wrong || counts->unknown_flags)
 			note(r, "%" PRIu64 " lines not understood, %" PRIu64 " with unknown flags",
 			     counts->wrong, counts->unknown_flags);

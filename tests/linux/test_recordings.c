@@ -275,6 +275,31 @@ static void test_window(void **state)
 	kmem_ops_free(k);
 }
 
+/* What the tracer says that it has lost. */
+static void test_lost(void **state)
+{
+	static const struct {
+		const char *line;
+		uint64_t lost;
+	} cases[] = {
+	    {"# entries-in-buffer/entries-written: 257460/257460   #P:1", 0},
+	    {"# entries-in-buffer/entries-written: 1000/3500   #P:1", 2500},
+	    {"CPU:1 [LOST 77 EVENTS]", 77},
+	    {"CPU:1 [LOST EVENTS]", 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct kmem_ops *k = kmem_ops_new(NULL);
+
+		assert_non_null(k);
+		assert_true(kmem_ops_line(k, cases[i].line));
+		assert_int_equal(kmem_ops_counts(k)->lost, cases[i].lost);
+		assert_int_equal(kmem_ops_counts(k)->events, 0);
+		kmem_ops_free(k);
+	}
+}
+
 static void test_span(void **state)
 {
 	static const char *const lines[] = {
@@ -305,7 +330,7 @@ int main(void)
 	    cmocka_unit_test(test_spellings), cmocka_unit_test(test_noise),
 	    cmocka_unit_test(test_contexts),  cmocka_unit_test(test_announcements),
 	    cmocka_unit_test(test_window),    cmocka_unit_test(test_lists),
-	    cmocka_unit_test(test_span),
+	    cmocka_unit_test(test_lost),      cmocka_unit_test(test_span),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
