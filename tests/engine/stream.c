@@ -43,6 +43,7 @@ static const struct {
     {OP_BRK, OP_BRK, false},
     {OP_UNPIN_USER_PAGE, OP_PIN_USER_PAGE, true},
     {OP_WITHDRAW, OP_KMAP, true},
+    {OP_CLEAR_FIXMAP, OP_SET_FIXMAP, true},
 };
 
 static u32 partner_of(u32 code)
@@ -60,9 +61,9 @@ static bool partner_undoes(u32 code)
 	return i < sizeof partners / sizeof partners[0] && partners[i].undoes;
 }
 
-static void pool_put(struct pool *p, u64 value, u32 order, u32 made_by)
+static void pool_put(struct pool *p, struct thing t)
 {
-	p->thing[p->nr++ % POOL_SIZE] = (struct thing){value, order, made_by};
+	p->thing[p->nr++ % POOL_SIZE] = t;
 }
 
 static u32 pool_held(const struct pool *p)
@@ -132,8 +133,9 @@ static enum kind kind_of(const struct contract_field *f)
 	static const struct {
 		const char *name;
 		enum kind kind;
-	} by_name[] = {{"task", TASK},	      {"parent", TASK},	  {"target", TASK}, {"next", TASK},
-		       {"file", FILE_NUMBER}, {"handle", HANDLE}, {"op", PARKED}};
+	} by_name[] = {{"task", TASK}, {"parent", TASK},      {"target", TASK},
+		       {"next", TASK}, {"file", FILE_NUMBER}, {"handle", HANDLE},
+		       {"op", PARKED}, {"index", FIXMAP_SLOT}};
 
 	if (strcmp(f->unit, "pfn") == 0)
 		return PFN;
@@ -408,11 +410,44 @@ static void make_findable(struct stream *s, struct engine_op *op)
 	op->args[3] = 0;
 }
 
+/* Of all slots few may be set, and of all addresses few are an allocated frame's. */
+static void make_settable(struct stream *s, struct engine_op *op)
+{
+	const struct thing *t;
+
+	if (op->code != OP_SET_FIXMAP || random_below(&s->random, 4) == 0 ||
+	    !(t = pool_get(s, PFN, OP_KMAP)))
+		return;
+	op->args[0] = 1 + random_below(&s->random, 40);
+	op->args[1] = t->value << PAGE_SHIFT;
+	op->args[2] = UPROT_READ | UPROT_WRITE;
+}
+
+static struct engine_op touch_op(struct stream *s, struct touch t, u8 *data)
+{
+	struct engine_op op = {
+	    .code = OP_ACCESS,
+	    .cpu = t.cpu,
+	    .task = t.task,
+	    .args = {t.va, 8, t.mode, t.task ? PRIVILEGE_USER : PRIVILEGE_KERNEL},
+	    .data = data};
+
+	if (t.mode == ACCESS_WRITE) {
+		op.args[1] = 0;
+		op.data_len = 8;
+		for (u32 i = 0; i < op.data_len; i++)
+			data[i] = (u8)random_next(&s->random);
+	}
+	return op;
+}
+
 struct engine_op stream_next(struct stream *s, struct engine *e, u8 *data)
 {
 	struct engine_op op = {.data = data};
 	const struct contract_op *c;
 
+	if (s->nr_due)
+		return touch_op(s, s->due[--s->nr_due], data);
 	s->early = e->st->phase == PHASE_EARLY;
 	s->nr_early += s->early;
 	op.code = random_code(s);
@@ -430,7 +465,50 @@ struct engine_op stream_next(struct stream *s, struct engine *e, u8 *data)
 	make_mappable(s, &op);
 	aim_at_a_vma(s, e, &op);
 	make_findable(s, &op);
+	make_settable(s, &op);
 	return op;
+}
+
+/* A mapping of the kernel has changed or is new: every CPU looks, now and then. */
+static void all_touch(struct stream *s, va_t va)
+{
+	if (s->nr_due || random_below(&s->random, 3) == 0)
+		return;
+	for (u32 cpu = 0; cpu < s->cpus; cpu++)
+		s->due[s->nr_due++] = (struct touch){
+		    cpu, 0, va, random_below(&s->random, 4) ? ACCESS_READ : ACCESS_WRITE};
+}
+
+/* What of an op that succeeded a TLB may not know. */
+static void learn_touches(struct stream *s, const struct engine_op *op,
+			  const struct engine_result *res)
+{
+	const struct touch *w = &s->written;
+
+	switch (op->code) {
+	case OP_SET_FIXMAP:
+	case OP_KMAP:
+	case OP_VMALLOC:
+	case OP_VMAP: all_touch(s, (va_t)res->values[0]); break;
+	case OP_CLEAR_FIXMAP:
+		for (u32 back = 0; back < pool_held(&s->pool[FIXMAP_SLOT]); back++)
+			if (stream_thing(&s->pool[FIXMAP_SLOT], back)->value == op->args[0]) {
+				all_touch(s, stream_thing(&s->pool[FIXMAP_SLOT], back)->va);
+				break;
+			}
+		break;
+	case OP_ACCESS:
+		if (op->task && op->args[2] == ACCESS_WRITE && op->args[3] == PRIVILEGE_USER)
+			s->written =
+			    (struct touch){op->cpu, op->task, (va_t)op->args[0], ACCESS_WRITE};
+		break;
+	case OP_TASK_FORK:
+		/* Now the parent must not write without a copy. */
+		if (w->task == op->args[0] && !s->nr_due)
+			s->due[s->nr_due++] = *w;
+		break;
+	default: break;
+	}
 }
 
 /* Results feed the pools. */
@@ -441,21 +519,31 @@ void stream_learn(struct stream *s, const struct engine_op *op, const struct eng
 	u32 partner = partner_of(op->code);
 
 	if (res->status == STATUS_PARKED)
-		pool_put(&s->pool[PARKED], res->op, 0, op->code);
+		pool_put(&s->pool[PARKED], (struct thing){.value = res->op, .made_by = op->code});
 	if (res->status != STATUS_OK)
 		return;
 	for (u32 i = 0; i < c->values.nr_ints; i++) {
 		enum kind kind = kind_of(&c->values.ints[i]);
 
 		if (kind != NR_KINDS && res->values[i])
-			pool_put(&s->pool[kind], res->values[i],
-				 op->code == OP_ALLOC_PAGES ? (u32)op->args[1] : 0, op->code);
+			pool_put(&s->pool[kind], (struct thing){.value = res->values[i],
+								.order = op->code == OP_ALLOC_PAGES
+									     ? (u32)op->args[1]
+									     : 0,
+								.made_by = op->code});
 	}
 	/* What Kunmap wants is what Kmap was given, and so with memblock's ranges. */
 	if (op->code == OP_KMAP)
-		pool_put(&s->pool[PFN], op->args[0], 0, op->code);
+		pool_put(&s->pool[PFN], (struct thing){.value = op->args[0], .made_by = op->code});
 	if (op->code == OP_MEMBLOCK_RESERVE)
-		pool_put(&s->pool[PADDR], op->args[0], 0, op->code);
+		pool_put(&s->pool[PADDR],
+			 (struct thing){.value = op->args[0], .made_by = op->code});
+	if (op->code == OP_SET_FIXMAP)
+		pool_put(&s->pool[FIXMAP_SLOT], (struct thing){.value = op->args[0],
+							       .va = (u32)res->values[0],
+							       .made_by = op->code});
+	if (s->cpus > 1)
+		learn_touches(s, op, res);
 	if (partner_undoes(op->code))
 		pool_undo(&s->pool[kind_of(&c->args.ints[0])], op->args[0],
 			  partners[partner].made_by);

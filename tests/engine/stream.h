@@ -5,6 +5,9 @@
  * as soon as it is in the .proto. What makes a stream interesting: arguments are mostly
  * things that earlier results named, of the argument's own kind. The same seed on equal
  * machines gives the same stream.
+ *
+ * With several CPUs what one of them does to a mapping is looked at by all: what a TLB still
+ * holds would show.
  */
 #ifndef TESTS_ENGINE_STREAM_H
 #define TESTS_ENGINE_STREAM_H
@@ -12,11 +15,12 @@
 #include "engine.h"
 #include "engine/random.h"
 
-enum kind { PFN, VA, PADDR, TASK, FILE_NUMBER, HANDLE, PARKED, NR_KINDS };
+enum kind { PFN, VA, PADDR, TASK, FILE_NUMBER, HANDLE, PARKED, FIXMAP_SLOT, NR_KINDS };
 
 struct thing {
 	u64 value;
 	u32 order;   /* of a PFN: allocated with */
+	u32 va;	     /* of a FIXMAP_SLOT: what it maps */
 	u32 made_by; /* op code; 0: it was undone */
 };
 
@@ -26,9 +30,19 @@ struct pool {
 	u32 nr; /* ever put in */
 };
 
+struct touch {
+	u32 cpu, task;
+	va_t va;
+	u32 mode;
+};
+
 struct stream {
 	struct random random;
 	struct pool pool[NR_KINDS];
+	/* With several CPUs: accesses that come next, the last one first. */
+	struct touch due[ENGINE_MAX_CPUS];
+	u32 nr_due;
+	struct touch written; /* the latest that a task wrote */
 	u32 cpus;
 	u32 phase; /* which ops are frequent now */
 	u32 left_in_phase;
