@@ -47,7 +47,6 @@ enum {
 	RAM_STEP = 1 << 20,	  /* QEMU takes whole MiB */
 	SEND_BYTES = 16384,	  /* of ops, that are sent before all are there */
 	FRAME_MAX = 1 << 20,	  /* the guest's longest is a result with all its data */
-	BOOT_MS = 30000,
 	SILENT_MS = 20000,
 };
 
@@ -84,13 +83,11 @@ static struct backend_kernel_options settings;
 void backend_kernel_configure(const struct backend_kernel_options *options)
 {
 	settings = *options;
-	if (!settings.boot_ms)
-		settings.boot_ms = BOOT_MS;
 	if (!settings.silent_ms)
 		settings.silent_ms = SILENT_MS;
 	/* A guest that gdb has stopped does not hang. */
 	if (settings.gdb)
-		settings.boot_ms = settings.silent_ms = 0;
+		settings.silent_ms = 0;
 }
 
 static struct kernel_backend *self(const struct backend *b)
@@ -226,7 +223,7 @@ static bool start(struct kernel_backend *k, struct engine_error *why)
 	if (!k->qemu)
 		return false;
 	k->state = STARTING;
-	qemu_expect(k->qemu, settings.boot_ms, "the guest did not start in time");
+	qemu_expect(k->qemu, settings.silent_ms, "the guest did not start in time");
 	return true;
 }
 

@@ -11,8 +11,8 @@
 struct backend_kernel_options {
 	uv_loop_t *loop;    /* runs on until every guest is reaped */
 	const char *image;  /* the kernel; NULL: beside the daemon, or in its build folder */
-	unsigned boot_ms;   /* a guest that is not up by then is lost; 0: 30000 */
-	unsigned silent_ms; /* one that owes an answer and sends nothing; 0: 20000 */
+	unsigned silent_ms; /* one that owes an answer, or has to start, and sends nothing is
+			       lost; 0: 20000 */
 	/* Folder for the guests' gdb stubs: a socket guest-N.sock for each, and a file
 	 * guest-N.gdb of commands that connect to it. There are no deadlines then. NULL: none. */
 	const char *gdb;

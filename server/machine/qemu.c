@@ -133,16 +133,40 @@ static void end(struct qemu *q, const char *reason)
 		q->hooks.ended(q->hooks.user);
 }
 
+/* Of what it says on stderr, the first line or two; the rest is dropped. */
+static void keep_message(struct qemu *q, const char *bytes, ssize_t nr)
+{
+	for (ssize_t i = 0; i < nr && q->message_length < STDERR_BYTES; i++)
+		q->message[q->message_length++] = (char)(bytes[i] == '\n' ? ' ' : bytes[i]);
+}
+
+/* What is left to read of what it said: its end may be known first. */
+static void read_messages(struct qemu *q)
+{
+	char bytes[STDERR_BYTES];
+	uv_os_fd_t fd;
+	ssize_t nr = 0;
+
+	if (uv_is_closing((uv_handle_t *)&q->errors) || uv_fileno((uv_handle_t *)&q->errors, &fd))
+		return;
+	do {
+		keep_message(q, bytes, nr);
+		nr = read(fd, bytes, sizeof bytes);
+	} while (nr > 0);
+}
+
 static void on_reaped(uv_process_t *process, int64_t status, int signal_number)
 {
 	struct qemu *q = process->data;
 	char reason[ENGINE_ERROR_LENGTH];
 
 	q->running = false;
-	/* -no-reboot makes of a triple fault a shutdown, and of that an exit with 0. */
+	read_messages(q);
+	/* -no-reboot makes of a triple fault a shutdown, and of that an exit with 0. That is also
+	 * how it obeys a signal, but then it says so. */
 	if (signal_number)
 		snprintf(reason, sizeof reason, "QEMU was killed by signal %d", signal_number);
-	else if (status == 0)
+	else if (status == 0 && !strstr(q->message, "terminating on signal"))
 		snprintf(reason, sizeof reason, "triple fault in the guest");
 	else
 		snprintf(reason, sizeof reason, "QEMU exited with status %d%s%.150s", (int)status,
@@ -205,31 +229,18 @@ static void on_read(uv_stream_t *stream, ssize_t nr, const uv_buf_t *buf)
 
 static void allocate_message(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
-	struct qemu *q = handle->data;
-	static char rest[256]; /* what comes after the first line or two is dropped */
+	static char bytes[STDERR_BYTES];
 
-	(void)suggested;
-	if (q->message_length < STDERR_BYTES)
-		*buf = uv_buf_init(q->message + q->message_length,
-				   (unsigned)(STDERR_BYTES - q->message_length));
-	else
-		*buf = uv_buf_init(rest, sizeof rest);
+	(void)handle, (void)suggested;
+	*buf = uv_buf_init(bytes, sizeof bytes);
 }
 
 static void on_message(uv_stream_t *stream, ssize_t nr, const uv_buf_t *buf)
 {
-	struct qemu *q = stream->data;
-
-	if (nr < 0) {
+	if (nr < 0)
 		uv_read_stop(stream);
-		return;
-	}
-	if (buf->base != q->message + q->message_length)
-		return;
-	for (size_t i = q->message_length, to = i + (size_t)nr; i < to; i++)
-		if (q->message[i] == '\n')
-			q->message[i] = ' ';
-	q->message_length += (size_t)nr;
+	else
+		keep_message(stream->data, buf->base, nr);
 }
 
 const u8 *qemu_input(struct qemu *q, size_t *ret_length)

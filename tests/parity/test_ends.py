@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""How guests end, each for real: the ops in flight are LOST, the machine is LOST with a
+"""What becomes of guests, and how they end, each for real: the ops in flight are LOST, the machine is LOST with a
 reason, the daemon and its other machines go on, and Revive brings it back.
 
     test_ends.py ZONED ZONED_BINPB KERNEL FAULTY_KERNEL [unittest arguments]
@@ -8,6 +8,7 @@ FAULTY_KERNEL is the guest that ends as an op tells it (kernel-backend/fault.h).
 """
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -201,11 +202,17 @@ class Ends(GuestTest):
             time.sleep(0.01)
         self.lost_and_revived(digest, "the link to the guest broke", lost_ops=0)
 
-    def while_it_spins(self, end):
+    def while_it_spins(self, end, answers=("LOST",)):
         """The guest ends while it owes an answer: the op that waits for it is LOST."""
-        statuses = []
-        waiting = threading.Thread(
-            target=lambda: statuses.append(self.status(self.order(SPIN))))
+        got = []
+
+        def ask():
+            try:
+                got.append(self.status(self.order(SPIN)))
+            except grpc.RpcError as e:
+                got.append(e.code().name)
+
+        waiting = threading.Thread(target=ask)
         waiting.start()
         guest, = self.guests()
         before = self.cpu_time(guest)
@@ -213,11 +220,26 @@ class Ends(GuestTest):
             time.sleep(0.01)
         end(guest)
         waiting.join()
-        self.assertEqual(statuses, ["LOST"])
+        self.assertEqual(len(got), 1)
+        self.assertIn(got[0], answers)
 
     def cpu_time(self, pid):
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def test_stopped_in_flight(self):
+        """It does not end, it only does nothing more."""
+        digest = self.pair()
+        self.while_it_spins(lambda guest: os.kill(guest, signal.SIGSTOP))
+        self.lost_and_revived(digest, "the guest hangs")
+
+    def test_terminated_while_idle(self):
+        """QEMU obeys a SIGTERM, and exits as after a triple fault."""
+        digest = self.pair()
+        os.kill(self.guests()[0], signal.SIGTERM)
+        while self.state("k") != "MACHINE_LOST":
+            time.sleep(0.01)
+        self.lost_and_revived(digest, "terminating on signal 15", lost_ops=0)
 
     def test_killed_in_flight(self):
         digest = self.pair()
@@ -228,6 +250,24 @@ class Ends(GuestTest):
         digest = self.pair()
         self.while_it_spins(self.break_socket)
         self.lost_and_revived(digest, "the link to the guest broke")
+
+    def test_sigterm_in_flight(self):
+        """The daemon does not wait for ever for a guest that gives no answer."""
+        digest = self.pair()
+
+        def stop(guest):
+            self.assertEqual(self.daemon.stop(), 0)
+            self.assertFalse(Path(f"/proc/{guest}").exists(), "a guest outlived its daemon")
+
+        self.while_it_spins(stop, answers=("LOST", "UNAVAILABLE"))
+        self.client.close()
+        self.daemon.start()
+        self.client = self.daemon.client()
+        for name in ("k", "s"):
+            self.assertEqual(self.client.digest(name), digest)
+        if self.state("k") == "MACHINE_LOST":  # the watchdog was first
+            self.client.call("Machines/Revive", machine="k")
+        self.assertEqual(self.status(self.client.op("k", "FlushTlb")), "OK")
 
     def test_many_in_flight(self):
         """Each op in flight has its LOST row, in order, and nothing of them remains."""
@@ -242,6 +282,188 @@ class Ends(GuestTest):
         lost = statuses.count("LOST")
         self.assertEqual(statuses, ["LOST"] * lost + ["refused"] * (301 - lost))
         self.lost_and_revived(digest, "guest panic", lost_ops=lost)
+
+
+class Boot(GuestTest):
+    """What is started as QEMU the first time is no QEMU. There is one op in flight, which
+    has been answered by nobody."""
+    image = property(lambda self: KERNEL)
+    options = ("--guest-timeout-ms", "5000")
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.bin = Path(folder.name)
+        self.environment = {"PATH": f"{self.bin}:{os.environ['PATH']}"}
+        self.qemu = shutil.which("qemu-system-x86_64")
+        super().setUp()
+
+    def lost_at_boot(self, instead, reason, end=None):
+        program = self.bin / "qemu-system-x86_64"
+        program.write_text(f"""#!/bin/bash
+if mkdir {self.bin}/once; then {instead}; fi
+exec {self.qemu} "$@"
+""")
+        program.chmod(0o755)
+        c = self.client
+        c.create("k", ram=64 * MIB, backend="KERNEL")
+        alloc = c.start_op("k", "AllocPages", {"gfp": GFP_KERNEL})
+        if end:
+            while not (self.bin / "once").exists():
+                time.sleep(0.01)
+            end(self.guests()[0])
+        self.assertEqual(self.status(alloc.result()), "LOST")
+        self.assertEqual(self.state("k"), "MACHINE_LOST")
+        self.assertIn(reason, c.machine("k").reason)
+        c.call("Machines/Revive", machine="k")
+        c.create("s", ram=64 * MIB)
+        c.op("s", "Withdraw", {"op": 999})  # the number that the lost op used up
+        for name in ("k", "s"):
+            self.assertEqual(c.op(name, "AllocPages", {"gfp": GFP_KERNEL}).outcome.op, 2)
+        self.assertEqual(c.digest("k"), c.digest("s"))
+
+    def test_killed(self):
+        self.lost_at_boot("exec sleep 1000", "killed by signal 9",
+                          lambda guest: os.kill(guest, signal.SIGKILL))
+
+    def test_silent(self):
+        self.lost_at_boot("exec sleep 1000", "the guest did not start in time")
+
+    def test_garbage(self):
+        self.lost_at_boot("echo this is no frame, and no kernel >&3; exec sleep 1000",
+                          "garbage on the link")
+
+    def test_closes_the_link(self):
+        self.lost_at_boot("exec 3>&-; exec sleep 1000", "the link to the guest broke")
+
+    def test_exits(self):
+        self.lost_at_boot("echo out of order >&2; exit 7", "QEMU exited with status 7: out of order")
+
+
+class Meanwhile(GuestTest):
+    """What the daemon is asked to do while a guest has ops in flight."""
+    image = property(lambda self: KERNEL)
+    options = ("--checkpoint-ops", "500")
+
+    def ops(self, nr):
+        some = [("AllocPages", {"gfp": GFP_KERNEL, "order": 1}), ("Vmalloc", {"size": 5000}),
+                ("AllocPages", {"gfp": GFP_HIGHUSER}), ("FlushTlb", {})]
+        return [some[i % 4] for i in range(nr)]
+
+    def statuses(self, name, ops):
+        return [self.status(getattr(r, r.WhichOneof("result")))
+                for r in self.client.run([self.client.batch(ops, machine=name)])]
+
+    def same_digests(self, *names):
+        digests = [self.client.digest(name) for name in names]
+        self.assertEqual(digests, digests[:1] * len(names))
+
+    def create_both(self):
+        for name, backend in (("k", "KERNEL"), ("s", "SIM")):
+            self.client.create(name, ram=1024 * MIB, backend=backend)
+
+    def test_fork_and_snapshot(self):
+        """The copies have what came before them in the stream, and nothing of what came
+        after; and go on by themselves."""
+        c = self.client
+        self.create_both()
+        for name in ("k", "s"):
+            ops = [*self.ops(300), ("Fork", {"name": f"{name}-fork".encode()}), *self.ops(200),
+                   ("Snapshot", {"name": f"{name}-then".encode()}), *self.ops(300)]
+            self.assertEqual(self.statuses(name, ops), ["OK"] * len(ops))
+        self.same_digests("k-fork", "s-fork")
+        self.same_digests("k-then", "s-then")
+        self.same_digests("k", "s")
+        self.assertEqual(c.machine("k-fork").ops, 301)
+        self.assertEqual(c.machine("k-then").ops, 502)
+        self.assertEqual(len(self.guests()), 1)  # a copy's guest comes with its first op
+        for name in ("k-fork", "s-fork"):
+            self.assertEqual(self.statuses(name, self.ops(100)), ["OK"] * 100)
+        self.assertEqual(len(self.guests()), 2)
+        self.same_digests("k-fork", "s-fork")
+        self.same_digests("k", "s")
+
+    def answers(self, nr, first):
+        """So many ops as a stream; `first` is called with the first answer. Those that the
+        daemon took up, by their number; the rest it never answered, or refused."""
+        taken = {}
+        try:
+            for r in self.client.run([self.client.batch(self.ops(nr), machine="k")]):
+                if not taken:
+                    first()
+                if r.WhichOneof("result"):
+                    outcome = getattr(r, r.WhichOneof("result")).outcome
+                    taken[outcome.op] = outcome.status
+        except grpc.RpcError as e:
+            self.assertEqual(e.code(), Code.UNAVAILABLE)
+        return taken
+
+    def after_restart(self, taken):
+        """Everything answered is there, in the guest that comes back as in a simulation."""
+        self.client.close()
+        self.daemon.start()
+        self.client = c = self.daemon.client()
+        ops = c.machine("k").ops
+        self.assertEqual(sorted(taken), list(range(1, len(taken) + 1)))
+        self.assertEqual(set(taken.values()), {0})
+        self.assertGreaterEqual(ops, len(taken))
+        c.create("s", ram=1024 * MIB)
+        self.statuses("s", self.ops(ops))
+        self.same_digests("k", "s")
+        for name in ("k", "s"):
+            c.op(name, "AllocPages", {"gfp": GFP_KERNEL})
+        self.same_digests("k", "s")
+        return ops
+
+    def test_checkpoints_and_a_kill(self):
+        self.client.create("k", ram=1024 * MIB, backend="KERNEL")
+        guest, = self.guests()
+        taken = self.answers(4000, self.daemon.kill)
+        while Path(f"/proc/{guest}/exe").exists():
+            time.sleep(0.01)
+        self.assertGreater(self.after_restart(taken), 0)
+
+    def test_checkpoints_of_a_busy_guest(self):
+        """The history is kept at ops that a guest executed, without asking it."""
+        c = self.client
+        self.create_both()
+        for name in ("k", "s"):
+            self.assertEqual(self.statuses(name, self.ops(3000)), ["OK"] * 3000)
+        while c.query("SELECT count(*) FROM checkpoints WHERE key >> 40 = 1") == [[0]]:
+            time.sleep(0.01)
+        self.same_digests("k", "s")
+
+    def test_sigterm(self):
+        """The daemon ends in order: what it took up is answered, the rest is not taken up."""
+        self.client.create("k", ram=1024 * MIB, backend="KERNEL")
+        guest, = self.guests()
+        taken = self.answers(8000, lambda: self.daemon.process.send_signal(signal.SIGTERM))
+        self.assertEqual(self.daemon.process.wait(), 0)
+        self.daemon.log.close()
+        self.assertFalse(Path(f"/proc/{guest}").exists(), "a guest outlived its daemon")
+        self.assertEqual(self.after_restart(taken), len(taken))
+
+
+class TwoDaemons(GuestTest):
+    image = property(lambda self: KERNEL)
+
+    def test_do_not_notice_each_other(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        other = Daemon(PROGRAM, CONTRACT, folder.name, "--kernel-image", self.image).start()
+        with other.client() as c:
+            for client in (self.client, c):
+                client.create("k", ram=64 * MIB, backend="KERNEL")
+                client.op("k", "Vmalloc", {"size": 70000})
+            self.assertEqual(self.client.digest("k"), c.digest("k"))
+            # Not even each other's ends.
+            os.kill(self.guests()[0], signal.SIGKILL)
+            while self.state("k") != "MACHINE_LOST":
+                time.sleep(0.01)
+            self.assertEqual(self.status(c.op("k", "Vmalloc", {"size": 5000})), "OK")
+        self.assertEqual(other.stop(), 0)
+        self.client.call("Machines/Revive", machine="k")
+        self.assertEqual(self.status(self.client.op("k", "Vmalloc", {"size": 5000})), "OK")
 
 
 class Cpus(GuestTest):
