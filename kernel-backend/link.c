@@ -69,6 +69,13 @@ struct used {
 	u16 avail_event;
 };
 
+_Static_assert(sizeof(struct desc) == 16, "a descriptor of virtio");
+_Static_assert(offsetof(struct avail, ring) == 4 && sizeof(struct avail) == 6 + 2 * QUEUE_SIZE,
+	       "virtio's available ring");
+_Static_assert(offsetof(struct used, ring) == 4 &&
+		   offsetof(struct used, avail_event) == 4 + 8 * QUEUE_SIZE,
+	       "virtio's used ring");
+
 struct queue {
 	struct desc desc[QUEUE_SIZE] __attribute__((aligned(16)));
 	struct avail avail __attribute__((aligned(4)));

@@ -34,6 +34,9 @@ static void map_window(bool pae)
 	window_table[(first + pages) * words] = HOST_MMIO_PADDR | ENTRY;
 	window_table[(first + pages + 1) * words] = HOST_LAPIC_PADDR | ENTRY;
 }
+_Static_assert(HOST_WINDOW_VA == 0xffc00000 && HOST_WINDOW_PADDR == 0x01000000,
+	       "as boot.S and kernel.lds have them");
+_Static_assert(HOST_USER_CODE_VA == 0xffdaf000, "as kernel.lds has it");
 _Static_assert(HOST_MMIO_VA == HOST_WINDOW_VA + HOST_WINDOW_BYTES, "the pages behind the window");
 _Static_assert(HOST_LAPIC_VA == HOST_MMIO_VA + PAGE_SIZE, "the pages behind the window");
 _Static_assert(HOST_WINDOW_VA % (2u << 20) == 0, "one PAE table holds window and devices");

@@ -225,24 +225,31 @@ static bool is_ram(paddr_t paddr)
 	return false;
 }
 
-/* Would the access reach a device, or nothing at all? Such an access is never made. What
- * the CPU would refuse does not reach anything. */
-static bool reaches_no_ram(struct engine *e, const struct port_access *a)
+enum reach { REACHES_RAM, REACHES_WINDOW, REACHES_NOTHING };
+
+/* What would the access reach: the machine's RAM, the frames that are the guest's own, or a
+ * device, or nothing at all? Only the first kind is ever made; the window's frames read as
+ * in a simulation, where nobody lives in them. What the CPU would refuse is made too, for the
+ * CPU to refuse it. */
+static enum reach reach_of(struct engine *e, const struct port_access *a)
 {
 	struct pgtable_step step[3];
 	u32 n = pgtable_walk(e, read_cr3() >> PAGE_SHIFT, a->va, step);
-	u64 leaf = step[n - 1].entry, frame;
+	u64 leaf = step[n - 1].entry;
 	bool large = n < (e->st->layout.pae ? 3u : 2u);
 	u32 span = !large ? PAGE_SIZE : e->st->layout.pae ? 2u << 20 : 4u << 20;
+	paddr_t at;
 
 	for (u32 i = 0; i < n; i++) {
 		if (!(step[i].entry & PTE_PRESENT))
-			return false;
+			return REACHES_RAM;
 	}
 	if (a->mode == ACCESS_WRITE && !(leaf & PTE_WRITE))
-		return false;
-	frame = leaf & PTE_FRAME & ~(u64)(span - 1);
-	return !is_ram(frame + (a->va & (span - 1)));
+		return REACHES_RAM;
+	at = (leaf & PTE_FRAME & ~(u64)(span - 1)) + (a->va & (span - 1));
+	if (at - HOST_WINDOW_PADDR < HOST_WINDOW_BYTES)
+		return REACHES_WINDOW;
+	return is_ram(at) ? REACHES_RAM : REACHES_NOTHING;
 }
 
 bool port_access(struct engine *e, u32 cpu, struct port_access *a)
@@ -250,14 +257,15 @@ bool port_access(struct engine *e, u32 cpu, struct port_access *a)
 	bool write = a->mode == ACCESS_WRITE;
 	bool fetch = a->mode == ACCESS_EXECUTE && e->st->layout.pae; /* without PAE it is a read */
 	u8 *user_data = pointer(cpu, HOST_USER_DATA_VA);
+	enum reach reach = a->user ? REACHES_RAM : reach_of(e, a);
 	struct fault f;
 
 	if (fetch && fetch_forbidden(e, a)) {
 		f = (struct fault){true, FAULT_PROTECTION | (a->user ? FAULT_USER : 0), a->va};
-	} else if (!a->user && reaches_no_ram(e, a)) {
+	} else if (reach != REACHES_RAM) {
 		f = (struct fault){false, 0, 0};
 		if (!write)
-			__builtin_memset(a->bytes, 0xff, a->length);
+			__builtin_memset(a->bytes, reach == REACHES_WINDOW ? 0 : 0xff, a->length);
 	} else if (a->user) {
 		if (write)
 			__builtin_memcpy(user_data, a->bytes, a->length);

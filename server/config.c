@@ -75,7 +75,7 @@ static const struct word words[] = {
      AT(guest_timeout_ms),
      {0},
      "N",
-     "how long a guest may owe an answer and send nothing; default 20000"},
+     "how long a guest that starts or owes an answer may send nothing; default 20000"},
     {"insecure-no-auth", SWITCH, AT(no_auth), {0}, NULL, "TCP without a token"},
     {"max-machines", NUMBER, AT(max_machines), {0}, "N", "machines hosted at most; default 1024"},
     {"max-memory",

@@ -400,6 +400,19 @@ static void aim_at_a_vma(struct stream *s, struct engine *e, struct engine_op *o
 	}
 }
 
+/* All of lowmem is there to be read, and what nobody allocated with it: now and then, a
+ * place in its first 32 MiB, or in the host window's frames. */
+static void aim_at_lowmem(struct stream *s, struct engine *e, struct engine_op *op)
+{
+	if (op->code != OP_ACCESS || op->args[3] != PRIVILEGE_KERNEL || s->early ||
+	    random_below(&s->random, 4))
+		return;
+	op->args[0] = e->page_offset +
+		      (random_below(&s->random, 2)
+			   ? random_below(&s->random, MIB(32))
+			   : HOST_WINDOW_PADDR + random_below(&s->random, HOST_WINDOW_BYTES));
+}
+
 /* Limits at random leave nothing between them: mostly, a range that could be found. */
 static void make_findable(struct stream *s, struct engine_op *op)
 {
@@ -464,6 +477,7 @@ struct engine_op stream_next(struct stream *s, struct engine *e, u8 *data)
 	take_off_the_top(s, e, &op);
 	make_mappable(s, &op);
 	aim_at_a_vma(s, e, &op);
+	aim_at_lowmem(s, e, &op);
 	make_findable(s, &op);
 	make_settable(s, &op);
 	return op;
