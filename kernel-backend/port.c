@@ -247,9 +247,9 @@ static enum reach reach_of(struct engine *e, const struct port_access *a)
 	if (a->mode == ACCESS_WRITE && !(leaf & PTE_WRITE))
 		return REACHES_RAM;
 	at = (leaf & PTE_FRAME & ~(u64)(span - 1)) + (a->va & (span - 1));
-	if (at - HOST_WINDOW_PADDR < HOST_WINDOW_BYTES)
-		return REACHES_WINDOW;
-	return is_ram(at) ? REACHES_RAM : REACHES_NOTHING;
+	if (!is_ram(at))
+		return REACHES_NOTHING;
+	return at - HOST_WINDOW_PADDR < HOST_WINDOW_BYTES ? REACHES_WINDOW : REACHES_RAM;
 }
 
 bool port_access(struct engine *e, u32 cpu, struct port_access *a)

@@ -112,9 +112,14 @@ static void lose(struct kernel_backend *k, const char *reason)
 
 /* ---- RAM ---- */
 
-/* For RAM that ends at this address. */
+/* For RAM that ends at this address. The guest's own frames are there even if the machine's
+ * RAM ends before them. */
 static u64 ram_file_bytes(u64 end)
 {
+	const u64 window_end = HOST_WINDOW_PADDR + HOST_WINDOW_BYTES;
+
+	if (end < window_end)
+		end = window_end;
 	return (arena_file_offset(end) + RAM_STEP - 1) & ~(u64)(RAM_STEP - 1);
 }
 

@@ -14,7 +14,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "boot/layout.h"
+#include "state.h"
+
 enum { LINK_FD = 3, RAM_FD = 4 };
+/* QEMU takes whole MiB. */
+enum { WINDOW_END = (HOST_WINDOW_PADDR + HOST_WINDOW_BYTES + 0xfffff) & ~0xfffffu };
 
 static bool fail(struct guest *g, const char *what)
 {
@@ -171,6 +176,9 @@ static bool start(struct guest *g, const char *kernel, const struct engine_confi
 	int pair[2];
 	struct wire_header h;
 
+	/* The guest's own frames are there even if the machine's RAM ends before them. */
+	if (ram_bytes < WINDOW_END)
+		ram_bytes = WINDOW_END;
 	memset(g, 0, sizeof *g);
 	g->ram_bytes = ram_bytes;
 	g->ram_fd = memfd_create("zoned-guest", 0);
@@ -285,7 +293,9 @@ pfn_t guest_next_frame(struct guest *g, pfn_t from)
 	off_t at = lseek(g->ram_fd, (off_t)file_offset(from), SEEK_DATA);
 	pfn_t pfn = (pfn_t)(at >> PAGE_SHIFT);
 
-	return at < 0 ? 0xffffffffu : pfn < HOLE_START ? pfn : pfn + HOLE_FRAMES;
+	if (at >= 0 && pfn >= HOLE_START)
+		pfn += HOLE_FRAMES;
+	return at < 0 || pfn >= g->engine.st->layout.max_pfn ? 0xffffffffu : pfn;
 }
 
 void guest_read_frame(struct guest *g, pfn_t pfn, u64 words[PAGE_SIZE / 8])

@@ -65,8 +65,10 @@ struct options {
 
 #define MIB(n) ((u64)(n) << 20)
 
-/* Every split, both paging modes, both presets, and the three beginnings. */
+/* Every split, both paging modes, both presets, the three beginnings, and RAM that ends before
+ * the host window begins. */
 static const struct setup setups[] = {
+    {{.preset = PRESET_CLASSIC, .ram = MIB(8)}, FRESH},
     {{.preset = PRESET_CLASSIC, .ram = MIB(64)}, FRESH},
     {{.preset = PRESET_LINUX_6_1, .ram = MIB(2048)}, FILLED},
     {{.preset = PRESET_CLASSIC, .ram = MIB(8192), .flags = CONFIG_PAE}, FILLED},
