@@ -401,16 +401,24 @@ static void aim_at_a_vma(struct stream *s, struct engine *e, struct engine_op *o
 }
 
 /* All of lowmem is there to be read, and what nobody allocated with it: now and then, a
- * place in its first 32 MiB, or in the host window's frames. */
+ * place in its first 32 MiB, in the host window's frames, or in page tables. */
 static void aim_at_lowmem(struct stream *s, struct engine *e, struct engine_op *op)
 {
+	struct random *r = &s->random;
+	pfn_t pgd = e->st->user.cpu[0].pgd;
+	paddr_t at;
+
 	if (op->code != OP_ACCESS || op->args[3] != PRIVILEGE_KERNEL || s->early ||
-	    random_below(&s->random, 4))
+	    random_below(r, 4))
 		return;
-	op->args[0] = e->page_offset +
-		      (random_below(&s->random, 2)
-			   ? random_below(&s->random, MIB(32))
-			   : HOST_WINDOW_PADDR + random_below(&s->random, HOST_WINDOW_BYTES));
+	switch (random_below(r, 3)) {
+	case 0: at = random_below(r, MIB(32)); break;
+	case 1: at = HOST_WINDOW_PADDR + random_below(r, HOST_WINDOW_BYTES); break;
+	default:
+		at = (paddr_t)(pgd ? pgd : e->st->map.kernel_pgd) << PAGE_SHIFT;
+		op->args[1] = PAGE_SIZE;
+	}
+	op->args[0] = e->page_offset + at;
 }
 
 /* Limits at random leave nothing between them: mostly, a range that could be found. */

@@ -18,11 +18,10 @@
  * second run of the same stream, with a digest after every op, says which op made it. So
  * the command that a failure prints has the shortest prefix of the stream that fails.
  *
- * What may differ is masked in two places. engine_digest() leaves out the host window,
- * which is the guest kernel's own, the detail level, which is no state, and of page tables
- * the accessed and dirty bits. same_data() leaves out those bits where an access reads a
- * page table. A real MMU sets them in its own time: when it walks the tables because its
- * TLB has no entry, and when that is depends on the size of the TLB.
+ * What may differ is masked in one place: engine_digest() leaves out the host window, which
+ * is the guest kernel's own, the detail level, which is no state, and of page tables the
+ * accessed and dirty bits. A real MMU sets those in its own time: when it walks the tables
+ * because its TLB has no entry, and when that is depends on the size of the TLB.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -183,34 +182,6 @@ static bool same_events(const struct options *o, struct pair *p)
 	return true;
 }
 
-/* Do two bytes that a kernel access read at va differ in no more than accessed and dirty
- * (bits 5 and 6) of a present page-table entry's first byte? Tables are in lowmem, which
- * the direct map shows. (QEMU sets the accessed bit of PAE's PDPTEs too, whose bit 5 is
- * reserved on a real CPU; nothing reads it.) */
-static bool differ_as_entries_may(struct engine *e, va_t va, u8 guest, u8 sim)
-{
-	u32 entry_bytes = e->st->layout.pae ? 8 : 4;
-	pfn_t pfn = (va - e->page_offset) >> PAGE_SHIFT;
-
-	return !((guest ^ sim) & ~(PTE_ACCESSED | PTE_DIRTY)) && guest & PTE_PRESENT &&
-	       va % entry_bytes == 0 && va >= e->page_offset && is_lowmem(e, pfn) &&
-	       memblock_is_memory(e, pfn) && pgtable_is_table(e, pfn);
-}
-
-static bool same_data(struct engine *e, const struct engine_op *op, const struct engine_result *g,
-		      const struct engine_result *s)
-{
-	bool kernel = op->code == OP_ACCESS && op->args[3] == PRIVILEGE_KERNEL;
-
-	for (u32 i = 0; i < g->data_len; i++) {
-		if (g->data[i] != s->data[i] &&
-		    !(kernel &&
-		      differ_as_entries_may(e, (va_t)op->args[0] + i, g->data[i], s->data[i])))
-			return false;
-	}
-	return true;
-}
-
 static bool same_result(const struct options *o, struct pair *p, const struct engine_op *op,
 			const struct engine_result *g, const struct engine_result *s)
 {
@@ -218,7 +189,7 @@ static bool same_result(const struct options *o, struct pair *p, const struct en
 
 	if (g->op == s->op && g->status == s->status && g->data_len == s->data_len &&
 	    memcmp(g->values, s->values, sizeof g->values) == 0 &&
-	    same_data(sim_engine(p->sim), op, g, s))
+	    memcmp(g->data, s->data, g->data_len) == 0)
 		return true;
 	snprintf(text, sizeof text,
 		 "%s %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " task %u: guest status %u"

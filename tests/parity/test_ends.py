@@ -444,6 +444,28 @@ class Meanwhile(GuestTest):
         self.assertEqual(self.after_restart(taken), len(taken))
 
 
+class Reads(GuestTest):
+    image = property(lambda self: KERNEL)
+
+    def test_what_a_kernel_reads_of_itself_is_read_again(self):
+        """All of lowmem: there is the guest kernel's own memory, and tables in which a CPU
+        sets bits in its own time."""
+        c = self.client
+        reads = [("Access", {"va": 0xc0000000 + at, "length": 1 << 16, "mode": "ACCESS_READ",
+                             "privilege": "PRIVILEGE_KERNEL"}) for at in range(0, 64 * MIB, 1 << 16)]
+        answers = {}
+        for name, backend in (("k", "KERNEL"), ("s", "SIM")):
+            c.create(name, ram=64 * MIB, pae=True, backend=backend)
+            c.op(name, "Vmalloc", {"size": 70000})
+            answers[name] = [r.access for r in c.run([c.batch(reads, machine=name)])]
+        self.assertEqual(answers["k"], answers["s"])
+        os.kill(self.guests()[0], signal.SIGKILL)
+        while self.state("k") != "MACHINE_LOST":
+            time.sleep(0.01)
+        c.call("Machines/Revive", machine="k")
+        self.assertEqual(c.digest("k"), c.digest("s"))
+
+
 class TwoDaemons(GuestTest):
     image = property(lambda self: KERNEL)
 

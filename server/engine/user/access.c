@@ -9,6 +9,7 @@
  * fault there is handled like the user's own. One to any other address must not
  * fault: that is an oops.
  */
+#include "../boot/memblock.h"
 #include "../event.h"
 #include "../frames/page_alloc.h"
 #include "../map/pgtable.h"
@@ -83,6 +84,23 @@ static bool hits_engine(struct engine *e, const struct port_access *a)
 	       run.state == FRAME_PAGE_TABLE || run.state == FRAME_SLAB || run.state == FRAME_HOST;
 }
 
+/* When a CPU sets an entry's accessed and dirty bits depends on what its TLB holds, which is
+ * no state: to a kernel that reads its tables they are clear. They are bits of an entry's
+ * first byte, as is the one that says whether there is an entry. */
+static void hide_table_bits(struct engine *e, struct port_access *a)
+{
+	u32 entry_bytes = e->st->layout.pae ? 8 : 4;
+	pfn_t pfn = a->user || a->va < e->st->layout.task_size ? 0 : kernel_pfn(e, a->va);
+
+	if (!pfn || pfn >= e->st->layout.max_pfn || !memblock_is_memory(e, pfn) ||
+	    !pgtable_is_table(e, pfn))
+		return;
+	for (u32 i = -a->va % entry_bytes; i < a->length; i += entry_bytes) {
+		if (a->bytes[i] & PTE_PRESENT)
+			a->bytes[i] &= (u8) ~(PTE_ACCESSED | PTE_DIRTY);
+	}
+}
+
 /* One access within a page, with its faults. */
 static bool access_page(struct engine *e, const struct engine_op *op, struct port_access *a,
 			u32 *faults, struct stop *stop)
@@ -99,6 +117,8 @@ static bool access_page(struct engine *e, const struct engine_op *op, struct por
 		if (!handle(e, op, a, stop))
 			return false;
 	}
+	if (a->mode != ACCESS_WRITE)
+		hide_table_bits(e, a);
 	return true;
 }
 
