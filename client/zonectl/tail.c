@@ -2,12 +2,15 @@
  * tail.c - follows the history: every op as it is committed, with its events.
  *
  * One line an op, its events indented below; --json: one object a line. A reader that
- * falls behind is told how far. With --keep it outlives the daemon: ops have numbers, so it
- * asks the next one for what comes after the last that it printed.
+ * falls behind is told how far. One that follows a machine outlives the connection, and the
+ * daemon: ops have numbers, so it asks the next one for what comes after the last that it
+ * printed. Who follows every machine has no such number and is told that the connection ended.
  */
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "zonectl.h"
 
@@ -15,12 +18,14 @@ enum { MAX_FILTERS = 64 };
 
 static const struct flag tail_flags[] = {
     {"op", 0, "NAME", "these ops only; may be repeated"},
-    {"event", 0, "NAME", "these events only; may be repeated"},
+    {"event", 0, "NAME", "ops with these events only; may be repeated"},
+    {"zone", 0, "NAME", "ops with events in these zones only; may be repeated"},
     {"ops-only", 0, NULL, "do not print events"},
     {"after", 0, "N", "begin after this op of the machine"},
     {"from-start", 0, NULL, "begin with the first op"},
     {"no-follow", 0, NULL, "end when caught up"},
-    {"keep", 0, NULL, "when the daemon is not there wait for it, and go on where it was; with -m"},
+    {"once", 0, NULL, "end when the connection does"},
+    {"keep", 0, NULL, "wait for a daemon that is not there yet; with -m"},
 };
 enum { NR_TAIL_FLAGS = sizeof tail_flags / sizeof *tail_flags };
 
@@ -188,6 +193,18 @@ static int add_event(Zoned__V1__TailRequest *request, const char *name)
 	return EXIT_DONE;
 }
 
+static int add_zone(Zoned__V1__TailRequest *request, const char *name)
+{
+	const struct contract_enum *zones = contract_enum_by_name("Zone");
+	const struct contract_value *zone = enum_find(zones, name);
+
+	if (!zone)
+		return usage_error("tail: no zone %s; there are DMA, NORMAL, HIGHMEM and MOVABLE",
+				   name);
+	request->zones[request->n_zones++] = (Zoned__V1__Zone)zone->number;
+	return EXIT_DONE;
+}
+
 static int build(struct ctl *ctl, const struct args *a, Zoned__V1__TailRequest *request)
 {
 	const char *after = args_text(a, "after"), *text;
@@ -202,26 +219,32 @@ static int build(struct ctl *ctl, const struct args *a, Zoned__V1__TailRequest *
 		request->from_start = true;
 	if (after && !number_parse(after, false, &request->after_op))
 		return usage_error("tail: --after %s is not an op's number", after);
-	if (args_has(a, "keep") && !ctl->machine)
-		return usage_error("tail: --keep counts the ops of one machine; give -m NAME");
+	if (args_has(a, "keep") && (!ctl->machine || args_has(a, "once")))
+		return usage_error("tail: --keep counts the ops of one machine; give -m NAME, and "
+				   "no --once");
 	if (after && !ctl->machine)
 		return usage_error("tail: --after counts the ops of one machine; give -m NAME");
 	request->ops = must(calloc(MAX_FILTERS, sizeof *request->ops));
 	request->kinds = must(calloc(MAX_FILTERS, sizeof *request->kinds));
+	request->zones = must(calloc(MAX_FILTERS, sizeof *request->zones));
 	for (i = 0; rc == EXIT_DONE && i < MAX_FILTERS && (text = args_text_at(a, "op", i)); i++)
 		rc = add_op(request, text);
 	for (i = 0; rc == EXIT_DONE && i < MAX_FILTERS && (text = args_text_at(a, "event", i)); i++)
 		rc = add_event(request, text);
+	for (i = 0; rc == EXIT_DONE && i < MAX_FILTERS && (text = args_text_at(a, "zone", i)); i++)
+		rc = add_zone(request, text);
 	if (rc == EXIT_DONE &&
-	    (args_text_at(a, "op", MAX_FILTERS) || args_text_at(a, "event", MAX_FILTERS)))
+	    (args_text_at(a, "op", MAX_FILTERS) || args_text_at(a, "event", MAX_FILTERS) ||
+	     args_text_at(a, "zone", MAX_FILTERS)))
 		rc = usage_error("tail: at most %d names", MAX_FILTERS);
 	return rc;
 }
 
 /* Where a tail of one machine is. */
 struct position {
-	bool known;    /* ops up to `last` are not wanted (again): op 0, too */
-	uint64_t last; /* the last op that was printed */
+	uint64_t machine; /* its number: a name may be another machine's later */
+	bool known;	  /* ops up to `last` are not wanted (again): op 0, too */
+	uint64_t last;	  /* the last op that was printed */
 };
 
 static void print_records(struct ctl *ctl, const Zoned__V1__TailResponse *response, bool events,
@@ -273,64 +296,117 @@ static int follow_stream(struct ctl *ctl, const Zoned__V1__TailRequest *request,
 	return rc;
 }
 
-/* To follow from now on, and still from there after a reconnect, now has to be a number. */
-static int find_now(struct ctl *ctl, Zoned__V1__TailRequest *request, struct position *at)
+/* A code of the client library's. */
+static int find_machine(struct ctl *ctl, const char *name, uint64_t *ret_id, uint64_t *ret_ops)
 {
 	Zoned__V1__GetRequest get = ZONED__V1__GET_REQUEST__INIT;
 	ProtobufCMessage *reply;
 	int rc;
 
+	get.machine = (char *)(uintptr_t)name;
+	rc = zoned_call(ctl->z, "/zoned.v1.Machines/Get", &get.base,
+			&zoned__v1__machine__descriptor, ctl->timeout_ms, &reply);
+	if (rc)
+		return rc;
+	*ret_id = ((Zoned__V1__Machine *)reply)->id;
+	*ret_ops = ((Zoned__V1__Machine *)reply)->ops;
+	message_free(reply);
+	return 0;
+}
+
+/* To follow from now on, and still from there after a reconnect, now has to be a number. */
+static int find_now(struct ctl *ctl, Zoned__V1__TailRequest *request, struct position *at)
+{
+	uint64_t ops;
+	int rc = find_machine(ctl, request->machine, &at->machine, &ops);
+
+	if (rc)
+		return ctl_failed(ctl, "tail", rc);
 	if (request->after_op || request->from_start)
 		return EXIT_DONE;
-	get.machine = request->machine;
-	rc = ctl_call(ctl, "tail", "/zoned.v1.Machines/Get", &get.base,
-		      &zoned__v1__machine__descriptor, &reply);
-	if (rc != EXIT_DONE)
-		return rc;
-	request->after_op = ((Zoned__V1__Machine *)reply)->ops;
-	request->from_start = !request->after_op;
-	*at = (struct position){true, request->after_op};
-	message_free(reply);
+	request->after_op = ops;
+	request->from_start = !ops;
+	at->known = true;
+	at->last = ops;
 	return EXIT_DONE;
 }
 
-/* Until there is a daemon again. */
-static void wait_for_daemon(struct ctl *ctl)
+/* Is there still somebody who reads what is printed? Waits for a moment. */
+static bool pause_and_look(void)
 {
-	static const struct timespec pause = {.tv_nsec = 100000000};
+	/* Asked for nothing: a pipe or a socket without a reader is an error all the same. */
+	struct pollfd out = {.fd = STDOUT_FILENO, .events = 0};
+	static const struct timespec moment = {.tv_nsec = 100000000};
+
+	nanosleep(&moment, NULL);
+	return poll(&out, 1, 0) <= 0 || !(out.revents & (POLLERR | POLLHUP));
+}
+
+/* Until there is a daemon again; false: nobody cares any more. */
+static bool wait_for_daemon(struct ctl *ctl)
+{
 	char err[512];
 
 	zoned_close(ctl->z);
 	ctl->z = NULL;
-	do
-		nanosleep(&pause, NULL);
-	while (zoned_connect(&ctl->options, &ctl->z, err, sizeof err));
+	do {
+		if (!pause_and_look())
+			return false;
+	} while (zoned_connect(&ctl->options, &ctl->z, err, sizeof err));
+	return true;
 }
 
-static int follow(struct ctl *ctl, Zoned__V1__TailRequest *request, bool events, bool keep)
+static bool is_lost(int rc)
+{
+	return rc == ZONED_UNREACHABLE || rc == ZONED_LOST || rc == ZONED_UNAVAILABLE;
+}
+
+/* Finds the daemon again, and the machine; 0, or a code of the client library's: then there is
+ * nothing more to follow, and without a connection nobody to tell. */
+static int find_again(struct ctl *ctl, Zoned__V1__TailRequest *request, const struct position *at)
+{
+	uint64_t id, ops;
+	int rc;
+
+	do {
+		if (!wait_for_daemon(ctl))
+			return ZONED_LOST;
+		rc = find_machine(ctl, request->machine, &id, &ops);
+	} while (is_lost(rc));
+	if (!rc && id != at->machine) {
+		complain("tail: %s has ended; this name is another machine's now",
+			 request->machine);
+		return ZONED_END;
+	}
+	if (at->last) {
+		request->after_op = at->last;
+		request->from_start = false;
+	}
+	return rc;
+}
+
+static int follow(struct ctl *ctl, Zoned__V1__TailRequest *request, bool events, bool wait,
+		  bool keep)
 {
 	struct position at = {.last = request->after_op};
 	int rc = ctl_connect(ctl);
 
-	if (rc == EXIT_UNREACHABLE && keep) {
-		wait_for_daemon(ctl);
-		rc = EXIT_DONE;
-	}
+	if (rc == EXIT_UNREACHABLE && wait)
+		rc = wait_for_daemon(ctl) ? EXIT_DONE : rc;
 	if (rc == EXIT_DONE && keep)
 		rc = find_now(ctl, request, &at);
 	if (rc != EXIT_DONE)
 		return rc;
-	for (;;) {
-		rc = follow_stream(ctl, request, events, keep, &at);
-		if (!keep ||
-		    (rc != ZONED_UNREACHABLE && rc != ZONED_LOST && rc != ZONED_UNAVAILABLE))
+	while (is_lost(rc = follow_stream(ctl, request, events, keep, &at)) && keep) {
+		complain("tail: the connection is lost; waiting for the daemon, to go on behind op "
+			 "%llu",
+			 (unsigned long long)at.last);
+		rc = find_again(ctl, request, &at);
+		if (rc)
 			break;
-		wait_for_daemon(ctl);
-		if (at.last) {
-			request->after_op = at.last;
-			request->from_start = false;
-		}
 	}
+	if (!ctl->z)
+		return EXIT_DONE;
 	if (rc == ZONED_END || rc == 0 || (rc == ZONED_DEADLINE_EXCEEDED && ctl->timeout_given)) {
 		rc = EXIT_DONE;
 	} else {
@@ -340,6 +416,12 @@ static int follow(struct ctl *ctl, Zoned__V1__TailRequest *request, bool events,
 				ctl->machine, (unsigned long long)at.last);
 	}
 	return rc;
+}
+
+/* Does it outlive the connection? */
+static bool keeps(const struct ctl *ctl, const struct args *a)
+{
+	return ctl->machine && !args_has(a, "once") && !args_has(a, "no-follow");
 }
 
 int tail_command(struct ctl *ctl, int argc, char **argv)
@@ -354,7 +436,9 @@ int tail_command(struct ctl *ctl, int argc, char **argv)
 		printf("zonectl tail - follow ops and events as they are committed\n\n"
 		       "usage: zonectl tail [-m MACHINE] [flags]\n\n"
 		       "Without -m: every machine. Without --after and --from-start: from now "
-		       "on.\n\n");
+		       "on. A machine is followed over the loss of a connection, and of the "
+		       "daemon: no op\nis left out or repeated. Without -m, or with --once, the "
+		       "tail ends then.\n\n");
 		print_flags("flags:", tail_flags, NR_TAIL_FLAGS);
 		print_flags("\nfor every command:", global_flags, nr_global_flags);
 		goto out;
@@ -364,7 +448,7 @@ int tail_command(struct ctl *ctl, int argc, char **argv)
 		rc = build(ctl, &a, (Zoned__V1__TailRequest *)request);
 	if (rc == EXIT_DONE)
 		rc = follow(ctl, (Zoned__V1__TailRequest *)request, !args_has(&a, "ops-only"),
-			    args_has(&a, "keep"));
+			    args_has(&a, "keep"), keeps(ctl, &a));
 out:
 	message_free(request);
 	args_free(&a);

@@ -282,7 +282,9 @@ struct history_tail_options {
 	uint64_t after_op;
 	bool from_start;     /* else, with after_op 0, from now on */
 	uint64_t op_mask[2]; /* bit per op code; both 0: all */
+	/* With one of these, ops without an event that is wanted are passed over. */
 	uint64_t event_mask; /* bit per kind; 0: all */
+	uint32_t zone_mask;  /* bit per zone, of events that name one; 0: all */
 	bool no_follow;
 	void *user;
 	/* Up to some hundred records, good as a query's pages are; the tail waits for
@@ -293,6 +295,8 @@ struct history_tail_options {
 	/* Once, last, as a query's. */
 	void (*done)(void *user, int error, const char *message);
 };
+/* Bit per kind: of those with a field that names a zone. */
+uint64_t history_kinds_with_zone(void);
 int history_tail_start(struct history *h, const struct history_tail_options *options,
 		       struct history_tail **ret);
 void history_tail_continue(struct history_tail *t);

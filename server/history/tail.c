@@ -30,19 +30,26 @@ enum {
 	BATCH_OPS = 256,
 	/* A batch ends with the op that reaches this. One op may have more. */
 	BATCH_EVENTS = 16384,
-	/* Ops that a run passes over because the masks do not want them. */
+	/* Ops that a run passes over because the masks do not want them, and events that it
+	 * reads for that. */
 	SKIP_OPS = 65536,
+	SKIP_EVENTS = 65536,
 	/* A value of `stop` beside the errors: the end of a tail that does not follow. */
 	TAIL_CAUGHT_UP = 1,
 };
 
 enum tail_state { TAIL_IDLE, TAIL_RUNNING, TAIL_WAITING };
 
+/* Which words of an event of each kind name a zone: a bit each. */
+typedef uint8_t zone_words[EVENT_KIND_END];
+
 struct history_tail {
 	struct history *h;
 	struct history_tail *next;
 	uv_work_t work;
 	struct history_tail_options options;
+	uint64_t event_mask; /* of events that may be wanted; all bits: all */
+	zone_words zone_words;
 	enum tail_state state;
 	atomic_int stop; /* HISTORY_*: why it must end */
 	bool in_callback, continued;
@@ -67,7 +74,66 @@ struct history_tail {
 	unsigned nr_records;
 	struct engine_event *event_rows;
 	size_t nr_events, max_events;
+	size_t events_read;
 };
+
+/* ---- which events ---- */
+
+/* From the contract: fields of an event are its words in order, of a FIELD_U64 two. */
+static void find_zone_words(zone_words ret)
+{
+	for (unsigned kind = 0; kind < EVENT_KIND_END; kind++) {
+		const struct contract_fields *f = &contract_events[kind].fields;
+		unsigned word = 0;
+
+		ret[kind] = 0;
+		for (unsigned i = 0; i < f->nr_ints; i++) {
+			const struct contract_field *field = &f->ints[i];
+
+			if (field->kind == FIELD_ENUM && strcmp(field->enums[0]->name, "Zone") == 0)
+				ret[kind] |= (uint8_t)(1U << word);
+			word += field->kind == FIELD_U64 ? 2 : 1;
+		}
+	}
+}
+
+uint64_t history_kinds_with_zone(void)
+{
+	zone_words words;
+	uint64_t kinds = 0;
+
+	find_zone_words(words);
+	for (unsigned kind = 0; kind < EVENT_KIND_END; kind++)
+		kinds |= (uint64_t)(words[kind] != 0) << kind;
+	return kinds;
+}
+
+static void set_masks(struct history_tail *t)
+{
+	find_zone_words(t->zone_words);
+	t->event_mask = t->options.event_mask ? t->options.event_mask : UINT64_MAX;
+	if (t->options.zone_mask)
+		t->event_mask &= history_kinds_with_zone();
+}
+
+static bool selects(const struct history_tail *t)
+{
+	return t->options.event_mask || t->options.zone_mask;
+}
+
+static bool wants_event(const struct history_tail *t, const struct engine_event *e)
+{
+	if (!(t->event_mask >> (e->kind & 63) & 1))
+		return false;
+	/* A fault that took no frame has none of a zone. */
+	if (!t->options.zone_mask || (e->kind == EVENT_PAGE_FAULT && !e->w[3]))
+		return !t->options.zone_mask;
+	for (unsigned i = 0; i < EVENT_WORDS; i++)
+		if (t->zone_words[e->kind] >> i & 1 && e->w[i] < 32 &&
+		    t->options.zone_mask >> e->w[i] & 1)
+			return true;
+	return false;
+}
 
 /* ---- the worker's side ---- */
 
@@ -97,7 +163,7 @@ static int open_tail(struct history_tail *t)
 	return rc == SQLITE_OK ? HISTORY_OK : fail_sqlite(t, rc);
 }
 
-static struct engine_event *new_event(struct history_tail *t)
+static struct engine_event *add_event(struct history_tail *t)
 {
 	if (t->nr_events == t->max_events) {
 		size_t max = t->max_events ? t->max_events * 2 : 1024;
@@ -119,19 +185,20 @@ static int read_events(struct history_tail *t, struct history_record *r, int64_t
 	sqlite3_bind_int64(t->events, 1, first);
 	sqlite3_bind_int64(t->events, 2, r->nr_events);
 	while ((rc = sqlite3_step(t->events)) == SQLITE_ROW) {
-		uint16_t kind = (uint16_t)sqlite3_column_int(t->events, 0);
-		struct engine_event *e;
+		struct engine_event e = {.kind = (uint16_t)sqlite3_column_int(t->events, 0)};
+		struct engine_event *kept;
 
-		if (t->options.event_mask && !(t->options.event_mask >> kind & 1))
+		t->events_read++;
+		for (int i = 0; i < EVENT_WORDS; i++)
+			e.w[i] = (uint32_t)sqlite3_column_int64(t->events, 1 + i);
+		if (!wants_event(t, &e))
 			continue;
-		e = new_event(t);
-		if (!e) {
+		kept = add_event(t);
+		if (!kept) {
 			rc = SQLITE_NOMEM;
 			break;
 		}
-		*e = (struct engine_event){.kind = kind};
-		for (int i = 0; i < EVENT_WORDS; i++)
-			e->w[i] = (uint32_t)sqlite3_column_int64(t->events, 1 + i);
+		*kept = e;
 		wanted++;
 	}
 	sqlite3_reset(t->events);
@@ -158,20 +225,20 @@ static int read_batch(struct history_tail *t)
 
 		replay_read_record(t->ops, r);
 		t->read_to = r->op + 1;
-		if (!wants(t, r->code))
+		if (!wants(t, r->code) || (selects(t) && !(kinds & t->event_mask)))
 			continue;
 		/* Bytes are not part of what is followed. */
 		r->data_len = r->result_len = 0;
 		t->first_event[t->nr_records] = t->nr_events;
-		if (t->options.event_mask && !(kinds & t->options.event_mask))
-			r->nr_events = 0;
 		if (r->nr_events) {
 			rc = read_events(t, r, sqlite3_column_int64(t->ops, COL_FIRST_EVENT));
 			if (rc != SQLITE_OK)
 				break;
 		}
-		t->nr_records++;
-		if (t->nr_records == BATCH_OPS || t->nr_events >= BATCH_EVENTS)
+		if (r->nr_events || !selects(t))
+			t->nr_records++;
+		if (t->nr_records == BATCH_OPS || t->nr_events >= BATCH_EVENTS ||
+		    t->events_read >= SKIP_EVENTS)
 			break;
 	}
 	sqlite3_reset(t->ops);
@@ -191,7 +258,7 @@ static void run_batch(uv_work_t *work)
 	struct history_tail *t = work->data;
 
 	t->nr_records = 0;
-	t->nr_events = 0;
+	t->nr_events = t->events_read = 0;
 	t->read_to = t->from;
 	if (atomic_load(&t->stop) == HISTORY_OK && !t->error &&
 	    (t->db || open_tail(t) == HISTORY_OK))
@@ -220,7 +287,11 @@ static uint64_t end_of(const struct history_tail *t, size_t machine)
 static uint64_t cursor_of(const struct history_tail *t, size_t machine)
 {
 	/* A machine that came after the tail is followed from its beginning. */
-	return machine < t->nr_cursors ? t->cursors[machine] : 0;
+	uint64_t cursor = machine < t->nr_cursors ? t->cursors[machine] : 0;
+	uint64_t first = history_first_op(t->h, machine);
+
+	/* What is forgotten is not waited for; op 0 is there all the same. */
+	return cursor && cursor < first ? first : cursor;
 }
 
 static size_t machines_of(const struct history_tail *t)
@@ -411,6 +482,7 @@ int history_tail_start(struct history *h, const struct history_tail_options *opt
 	t->h = h;
 	t->work.data = t;
 	t->options = *options;
+	set_masks(t);
 	if (!set_cursors(t)) {
 		free_tail(t);
 		return HISTORY_IO;

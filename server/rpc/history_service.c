@@ -437,6 +437,28 @@ static bool find_op(const char *name, uint32_t *ret)
 	return false;
 }
 
+static bool read_zones(struct net_call *call, const Zoned__V1__TailRequest *request,
+		       struct history_tail_options *options)
+{
+	char text[128];
+
+	for (size_t i = 0; i < request->n_zones; i++) {
+		uint32_t zone = (uint32_t)request->zones[i];
+
+		if (zone > ZONE_MOVABLE) {
+			snprintf(text, sizeof text, "zones: %u is no zone", zone);
+			refuse(call, text);
+			return false;
+		}
+		options->zone_mask |= 1U << zone;
+	}
+	if (!options->zone_mask || !options->event_mask ||
+	    options->event_mask & history_kinds_with_zone())
+		return true;
+	refuse(call, "zones: events of these kinds name no zone");
+	return false;
+}
+
 static bool read_filters(struct net_call *call, const Zoned__V1__TailRequest *request,
 			 struct history_tail_options *options)
 {
@@ -461,7 +483,7 @@ static bool read_filters(struct net_call *call, const Zoned__V1__TailRequest *re
 		}
 		options->event_mask |= UINT64_C(1) << kind;
 	}
-	return true;
+	return read_zones(call, request, options);
 }
 
 static void tail_start(struct net_call *call, const Zoned__V1__TailRequest *request)

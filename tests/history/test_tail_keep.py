@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""`zonectl tail --keep` while the daemon under it is killed and started again: every op once,
-in order.
+"""`zonectl tail` while the daemon under it is killed and started again: every op once, in
+order. With --keep it is there before the daemon.
 
     test_tail_keep.py ZONED ZONED_BINPB ZONECTL [unittest arguments]
 """
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,9 +27,11 @@ class TailKeep(unittest.TestCase):
 
     def follow(self, *flags):
         tail = subprocess.Popen([ZONECTL, "--address", self.daemon.address, "tail", "-m", "m0",
-                                 "--keep", "--json", "--ops-only", *flags],
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+                                 "--json", "--ops-only", *flags],
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
         self.addCleanup(tail.stdout.close)
+        self.addCleanup(tail.stderr.close)
         self.addCleanup(tail.wait)
         self.addCleanup(tail.kill)
         return tail
@@ -38,16 +41,26 @@ class TailKeep(unittest.TestCase):
 
     def test_restarts(self):
         with tempfile.TemporaryDirectory() as folder:
-            self.daemon = Daemon(PROGRAM, CONTRACT, folder).start()
+            self.daemon = Daemon(PROGRAM, CONTRACT, folder)
+            # Without a daemon to begin with the usual tail gives up.
+            self.assertEqual(self.follow().wait(), 3)
+            self.daemon.start()
             self.addCleanup(self.daemon.kill)
             client = self.daemon.client()
             client.create("m0", ram=64 * MIB)
             client.close()
-            all_of_it = self.follow("--from-start")
+            self.daemon.stop()
+            all_of_it = self.follow("--from-start", "--keep")
+            self.daemon.start()
             self.assertEqual(self.numbers(all_of_it, 1), [0])  # the machine's making
             self.work(10)
             later = self.follow("--after", "5")
             filtered = self.follow("--after", "5", "--op", "free")
+            once = self.follow("--after", "5", "--once")
+            self.assertEqual(self.numbers(once, 5), list(range(6, 11)))
+            unread = self.follow("--from-start")
+            self.numbers(unread, 11)
+            unread.stdout.close()  # nobody waits for it to come back
             for kill in (True, False, True):
                 if kill:
                     self.daemon.kill()
@@ -55,6 +68,8 @@ class TailKeep(unittest.TestCase):
                     self.assertEqual(self.daemon.stop(), 0)
                 self.daemon.start()
                 self.work(10)
+            self.assertEqual(once.wait(), 3)
+            self.assertEqual(unread.wait(), 0)
             self.assertEqual(self.numbers(all_of_it, 40), list(range(1, 41)))
             self.assertEqual(self.numbers(later, 35), list(range(6, 41)))
             client = self.daemon.client()
@@ -62,6 +77,17 @@ class TailKeep(unittest.TestCase):
             client.op("m0", "FreePages", {"pfn": pfn})
             client.close()
             self.assertEqual(self.numbers(filtered, 1), [42])
+            # A machine that has only the name is not gone on with.
+            later.send_signal(signal.SIGSTOP)
+            self.daemon.kill()
+            self.daemon.start()
+            client = self.daemon.client()
+            client.call("Machines/Destroy", machine="m0")
+            client.create("m0", ram=64 * MIB)
+            client.close()
+            later.send_signal(signal.SIGCONT)
+            self.assertEqual(later.wait(), 0)
+            self.assertIn("another machine's now", later.stderr.read())
             self.daemon.stop()
 
 

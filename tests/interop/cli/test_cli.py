@@ -225,6 +225,7 @@ class CommandLine(Case):
                            (("sql",), "ask what?"),
                            (("tail", "--op", "alocc"), "did you mean alloc?"),
                            (("tail", "--event", "splti"), "did you mean split?"),
+                           (("tail", "--zone", "low"), "no zone low"),
                            (("--address", "udp:1", "ping"), "is not an address")):
             with self.subTest(args):
                 self.assertIn(says, self.ctl(*args, code=USAGE).stderr)
@@ -641,7 +642,7 @@ class History(Case):
         record.events.add(index=1, kind=999, values=[])
         self.daemon.answers["Tail"] = [CONTRACT.new("TailResponse", records=[record], behind=4)]
         done = self.ctl("tail", "-m", "m0", "--op", "alloc", "--op", "Kmap", "--event", "zone-fallback", "--after", "4",
-                        "--no-follow")
+                        "--zone", "highmem", "--zone", "ZONE_DMA", "--no-follow")
         self.assertEqual(done.stdout.splitlines(), [
             "00:00:01.000 m0 #5 cpu1 task2 me alloc gfp=GFP_KERNEL order=3 -> OK pfn=0x123 zone=ZONE_HIGHMEM "
             "migratetype=MIGRATE_MOVABLE",
@@ -649,7 +650,8 @@ class History(Case):
             "    ?"])
         self.assertIn("4 ops behind", done.stderr)
         request = self.last("Tail")
-        self.assertEqual((list(request.ops), list(request.kinds)), (["AllocPages", "Kmap"], [7]))
+        self.assertEqual((list(request.ops), list(request.kinds), list(request.zones)),
+                         (["AllocPages", "Kmap"], [7], [2, 0]))
         self.assertEqual((request.after_op, request.no_follow, request.machine), (4, True, "m0"))
         out = json.loads(self.ctl("tail", "--json", "--no-follow").stdout)
         self.assertEqual((out["number"], out["op"], out["values"]["pfn"]), (5, "alloc", 0x123))
@@ -661,7 +663,9 @@ class History(Case):
             yield CONTRACT.new("TailResponse", records=[record])
             context.abort(grpc.StatusCode.UNAVAILABLE, "shutting down")
         self.daemon.answers["Tail"] = then_lost
-        self.assertIn("--after 5", self.ctl("tail", "-m", "m0", code=REFUSED).stderr)
+        self.assertIn("--after 5", self.ctl("tail", "-m", "m0", "--once", code=REFUSED).stderr)
+        # Without a machine there is no number to go on from.
+        self.ctl("tail", code=REFUSED)
 
 
 class Machines(Case):

@@ -163,14 +163,16 @@ class Client:
 
     def tail(self, machine: str = "", *, follow: bool = True, from_start: bool = False,
              after_op: int = 0, ops: tuple[str, ...] = (),
-             kinds: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-        """Ops as they are committed, each a dict with its events. Ends when caught up
+             kinds: tuple[str, ...] = (), zones: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+        """Ops as they are committed, each a dict with its events; with `kinds` or `zones`
+        those alone that have such an event, and these events of them. Ends when caught up
         unless `follow`; close the iterator to end it earlier."""
         request = self.contract.message("zoned.v1.TailRequest")()
         fill(self.contract, request,
              {"machine": machine, "after_op": after_op, "from_start": from_start, "ops": list(ops),
               "no_follow": not follow,
-              "kinds": [k if k.startswith("EVENT_") else f"EVENT_{k.upper()}" for k in kinds]}, "tail")
+              "kinds": [k if k.startswith("EVENT_") else f"EVENT_{k.upper()}" for k in kinds],
+              "zones": [z if z.startswith("ZONE_") else f"ZONE_{z.upper()}" for z in zones]}, "tail")
         call = self._method("zoned.v1.History", "Tail")(request, metadata=self._metadata)
         try:
             for answer in call:
