@@ -79,18 +79,20 @@ static const struct {
 
 static SCREEN *screen_open(bool coloured)
 {
-	SCREEN *screen = newterm(NULL, stdout, stdin);
-	int look;
+	const char *type = getenv("TERM");
+	SCREEN *screen = NULL;
+	int look, known;
 
+	/* newterm() does not say what it misses. */
+	if (setupterm(NULL, STDOUT_FILENO, &known) == OK) {
+		known = cursor_address != NULL;
+		del_curterm(cur_term);
+		if (known)
+			screen = newterm(NULL, stdout, stdin);
+	}
 	if (!screen) {
 		usage_error("top: no screen on a terminal of type %s; try --batch",
-			    getenv("TERM") ? getenv("TERM") : "(no $TERM)");
-		return NULL;
-	}
-	if (!cursor_address) {
-		endwin();
-		delscreen(screen);
-		usage_error("top: this terminal cannot move its cursor; try --batch");
+			    type ? type : "(no $TERM)");
 		return NULL;
 	}
 	cbreak();

@@ -89,7 +89,7 @@ static const char *unfilled(const struct drawing *d)
 	return d->v->ascii ? "." : "·";
 }
 
-/* A bar of shares of a whole, each with its letter's or block's look. */
+/* What is used of a whole, and what is neither used nor free. */
 static void bar(const struct drawing *d, unsigned width, uint64_t used, uint64_t also,
 		uint64_t whole)
 {
@@ -102,10 +102,13 @@ static void bar(const struct drawing *d, unsigned width, uint64_t used, uint64_t
 	a = used && !a ? 1 : a > width ? width : a;
 	b = also && b <= a ? a + 1 : b;
 	b = b > width ? width : b;
-	fputs("[" GOOD, d->to);
+	fprintf(d->to, "[%s",
+		used >= whole - whole / 20  ? BAD
+		: used >= whole - whole / 4 ? WARN
+					    : GOOD);
 	for (i = 0; i < a; i++)
 		fputs(filled(d), d->to);
-	fputs(WARN, d->to);
+	fputs(PLAIN, d->to);
 	for (; i < b; i++)
 		fputs(d->v->ascii ? "+" : "▒", d->to);
 	fputs(DIM, d->to);
