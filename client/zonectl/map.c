@@ -13,17 +13,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "map.h"
 #include "map_svg.h"
-#include "zonectl.h"
 
-enum { FRAME_BYTES = 4096, NR_ORDERS = 11, MAX_STATES = 32, DRAWN_ROWS = 16, MAX_OWNERS = 10 };
+enum { NR_ORDERS = 11, DRAWN_ROWS = 16, MAX_EXACT_RUNS = 4000000 };
 
 static const struct flag map_flags[] = {
     {"ascii", 0, NULL, "letters, no colours, no line drawing"},
     {"rows", 0, "N", "rows of cells for the whole of memory; default 16"},
+    {"diff", 0, "OP[..OP]", "what changed from after this op to after that one, or to now"},
     {"svg", 0, "FILE", "physical memory as a drawing; - is standard output"},
-    {"layout", 0, "LAYOUT", "of the drawing: rows, hilbert; default rows"},
-    {"color", 0, "BY", "of the drawing: state, zone, order, migratetype, owner; default state"},
+    {"layout", 0, "rows|hilbert", "of the drawing; default rows"},
+    {"color", 0, "state|zone|order|migratetype|owner", "of the drawing; default state"},
+    {"space", 0, NULL, "of the drawing: the address space and its windows instead"},
     AT_FLAG,
 };
 enum { NR_MAP_FLAGS = sizeof map_flags / sizeof *map_flags };
@@ -51,17 +53,6 @@ static const struct look {
 };
 static const struct look unknown_look = {MAX_STATES - 1, '?', "0", "?"};
 
-struct picture {
-	struct ctl *ctl;
-	bool ascii, colour, about;
-	unsigned columns;
-	uint64_t rows;
-	uint64_t cell; /* frames */
-	Zoned__V1__InspectResponse *zones, *buddy, *layout, *areas, *kmap;
-	Zoned__V1__FrameRunRow *runs; /* in order of first */
-	size_t nr_runs;
-};
-
 static const struct look *look_of(unsigned state)
 {
 	unsigned i;
@@ -72,7 +63,12 @@ static const struct look *look_of(unsigned state)
 	return &unknown_look;
 }
 
-static const char *zone_name(uint32_t zone)
+const char *frame_state_name(unsigned state)
+{
+	return look_of(state)->name;
+}
+
+const char *map_zone_name(uint32_t zone)
 {
 	const char *name = enum_name(contract_enum_by_name("Zone"), zone);
 
@@ -81,25 +77,41 @@ static const char *zone_name(uint32_t zone)
 
 /* ---- asking ---- */
 
-static int ask(struct picture *p, const char *word, Zoned__V1__InspectResponse **ret)
+/* Asks; a frame map from a frame on, runs shorter than grain merged; a task's maps. */
+static int ask_from(struct picture *p, const char *word, uint32_t first, uint64_t grain,
+		    Zoned__V1__InspectResponse **ret)
 {
 	const struct contract_inspection *i = inspection_by_word(word);
+	int rc;
 
-	return inspect_ask(
-	    p->ctl, i, message_new(contract_inspect_messages[i - contract_inspections].question),
-	    ret);
+	for (;;) {
+		ProtobufCMessage *question =
+		    message_new(contract_inspect_messages[i - contract_inspections].question);
+
+		if (question->descriptor == &zoned__v1__frame_map__descriptor) {
+			((Zoned__V1__FrameMap *)question)->first = first;
+			((Zoned__V1__FrameMap *)question)->grain = (uint32_t)grain;
+		}
+		if (question->descriptor == &zoned__v1__maps__descriptor)
+			((Zoned__V1__Maps *)question)->task = first;
+		rc = inspect_ask(p->ctl, i, question, ret);
+		if (rc != EXIT_DONE)
+			return rc;
+		if (!p->has_op)
+			p->op = (*ret)->op;
+		p->has_op = true;
+		if (!p->of_one_op || (*ret)->op == p->op || p->ctl->has_at)
+			return EXIT_DONE;
+		message_free(&(*ret)->base);
+		p->ctl->has_at = true;
+		p->ctl->at = p->op;
+	}
 }
 
-/* The frame map from a frame on, runs shorter than grain merged. */
-static int ask_frames(struct picture *p, uint32_t first, uint64_t grain,
-		      Zoned__V1__InspectResponse **ret)
+static int ask(struct picture *p, const char *word, Zoned__V1__InspectResponse **ret)
 {
-	const struct contract_inspection *i = inspection_by_word("frame-map");
-	ProtobufCMessage *question = message_new(&zoned__v1__frame_map__descriptor);
-
-	((Zoned__V1__FrameMap *)question)->first = first;
-	((Zoned__V1__FrameMap *)question)->grain = (uint32_t)grain;
-	return inspect_ask(p->ctl, i, question, ret);
+	*ret = NULL;
+	return ask_from(p, word, 0, 0, ret);
 }
 
 static void keep_runs(struct picture *p, const Zoned__V1__FrameMapReport *report)
@@ -111,17 +123,20 @@ static void keep_runs(struct picture *p, const Zoned__V1__FrameMapReport *report
 		p->runs[p->nr_runs++] = *report->runs[i];
 }
 
-/* Exact if it fits into one message; else merged, in as many messages as it takes. */
-static int load_frames(struct picture *p)
+/* Exact if it fits into one message, or has to be; else merged. In as many messages as it
+ * takes. */
+static int load_frames(struct picture *p, bool exact)
 {
 	Zoned__V1__InspectResponse *r;
+	uint64_t grain = 0;
 	uint32_t next = 0;
-	int rc = ask_frames(p, 0, 0, &r);
+	int rc = ask_from(p, "frame-map", 0, 0, &r);
 
-	if (rc == EXIT_DONE && r->truncated) {
+	if (rc == EXIT_DONE && r->truncated && !exact) {
 		message_free(&r->base);
 		p->about = true;
-		rc = ask_frames(p, 0, (p->cell + 7) / 8, &r);
+		grain = (p->cell + 7) / 8;
+		rc = ask_from(p, "frame-map", 0, grain, &r);
 	}
 	while (rc == EXIT_DONE) {
 		const Zoned__V1__FrameMapReport *report = r->frame_map;
@@ -135,7 +150,11 @@ static int load_frames(struct picture *p)
 		message_free(&r->base);
 		if (!more)
 			break;
-		rc = ask_frames(p, next, (p->cell + 7) / 8, &r);
+		if (p->nr_runs > MAX_EXACT_RUNS) {
+			complain("map: memory is in more than %d pieces", MAX_EXACT_RUNS);
+			return EXIT_REFUSED;
+		}
+		rc = ask_from(p, "frame-map", next, grain, &r);
 	}
 	return rc;
 }
@@ -151,7 +170,7 @@ static uint64_t spanned_frames(const struct picture *p)
 	return sum;
 }
 
-static int load(struct picture *p)
+int picture_load(struct picture *p, bool exact)
 {
 	int rc = ask(p, "zoneinfo", &p->zones);
 
@@ -168,7 +187,19 @@ static int load(struct picture *p)
 	p->cell = 1;
 	while (p->cell * p->columns * p->rows < spanned_frames(p))
 		p->cell *= 2;
-	return load_frames(p);
+	return load_frames(p, exact);
+}
+
+int picture_load_tasks(struct picture *p)
+{
+	int rc = ask(p, "tasks", &p->tasks);
+	size_t i;
+
+	for (i = 0; rc == EXIT_DONE && p->tasks->tasks && i < p->tasks->tasks->n_tasks &&
+		    i < MAX_DRAWN_TASKS;
+	     i++)
+		rc = ask_from(p, "maps", p->tasks->tasks->tasks[i]->task, 0, &p->maps[i]);
+	return rc;
 }
 
 /* ---- physical memory ---- */
@@ -259,7 +290,7 @@ static void draw_cells(const struct picture *p, const Zoned__V1__ZoneRow *zone)
 	free(cells);
 }
 
-static const char *frames_text(uint64_t frames, char *to, size_t size)
+const char *frames_text(uint64_t frames, char *to, size_t size)
 {
 	return human_size(frames * FRAME_BYTES, to, size);
 }
@@ -296,7 +327,7 @@ static void draw_zones(const struct picture *p)
 			continue;
 		printf("\n%s%s%s  %s managed, %s free (%u pages; min %u low %u high %u), %s on "
 		       "per-CPU lists\n",
-		       p->colour ? "\033[1m" : "", zone_name((uint32_t)zone->zone),
+		       p->colour ? "\033[1m" : "", map_zone_name((uint32_t)zone->zone),
 		       p->colour ? "\033[0m" : "", frames_text(zone->managed, a, sizeof a),
 		       frames_text(zone->free, b, sizeof b), zone->free, zone->min, zone->low,
 		       zone->high, frames_text(zone->pcp, c, sizeof c));
@@ -332,11 +363,6 @@ static void draw_states(const struct picture *p)
 
 /* ---- owners ---- */
 
-struct owner {
-	uint32_t number;
-	uint64_t pages;
-};
-
 static int by_pages(const void *a, const void *b)
 {
 	const struct owner *x = a, *y = b;
@@ -344,8 +370,14 @@ static int by_pages(const void *a, const void *b)
 	return x->pages < y->pages ? 1 : x->pages > y->pages ? -1 : 0;
 }
 
+void owners_sort(struct owner *owners, size_t nr)
+{
+	if (nr)
+		qsort(owners, nr, sizeof *owners, by_pages);
+}
+
 /* Labels are in the history, not in the machine. Without an answer the number stands. */
-static void owner_label(struct picture *p, uint32_t number, char *to, size_t size)
+void owner_label(struct picture *p, uint32_t number, char *to, size_t size)
 {
 	Zoned__V1__QueryRequest request = ZONED__V1__QUERY_REQUEST__INIT;
 	Zoned__V1__Value machine = ZONED__V1__VALUE__INIT, owner = ZONED__V1__VALUE__INIT;
@@ -379,7 +411,7 @@ static void owner_label(struct picture *p, uint32_t number, char *to, size_t siz
 	zoned_stream_close(s);
 }
 
-static void add_owner(struct owner **owners, size_t *nr, uint32_t number, uint64_t pages)
+struct owner *owner_find(struct owner **owners, size_t *nr, uint32_t number)
 {
 	size_t i;
 
@@ -387,24 +419,33 @@ static void add_owner(struct owner **owners, size_t *nr, uint32_t number, uint64
 		;
 	if (i == *nr) {
 		*owners = must(realloc(*owners, (*nr + 1) * sizeof **owners));
-		(*owners)[(*nr)++] = (struct owner){number, 0};
+		(*owners)[(*nr)++] = (struct owner){.number = number};
 	}
-	(*owners)[i].pages += pages;
+	return &(*owners)[i];
+}
+
+/* Whose what is, the greatest first. */
+static struct owner *owners_of(const struct picture *p, size_t *nr)
+{
+	struct owner *owners = NULL;
+	size_t i;
+
+	*nr = 0;
+	for (i = 0; i < p->nr_runs; i++)
+		if (p->runs[i].owner)
+			owner_find(&owners, nr, p->runs[i].owner)->pages += p->runs[i].count;
+	owners_sort(owners, *nr);
+	return owners;
 }
 
 static void draw_owners(struct picture *p)
 {
-	struct owner *owners = NULL;
-	size_t nr = 0, i;
+	size_t nr, i;
+	struct owner *owners = owners_of(p, &nr);
 	char label[80], text[16];
 
-	for (i = 0; i < p->nr_runs; i++)
-		if (p->runs[i].owner)
-			add_owner(&owners, &nr, p->runs[i].owner, p->runs[i].count);
-	if (nr) {
-		qsort(owners, nr, sizeof *owners, by_pages);
+	if (nr)
 		printf("\nby owner%s:\n", p->about ? " (about)" : "");
-	}
 	for (i = 0; i < nr && i < MAX_OWNERS; i++) {
 		owner_label(p, owners[i].number, label, sizeof label);
 		printf("    %8s  %9llu pages  %s\n",
@@ -418,7 +459,7 @@ static void draw_owners(struct picture *p)
 
 /* ---- the address space ---- */
 
-static uint64_t part_end(const Zoned__V1__LayoutRow *part)
+uint64_t part_end(const Zoned__V1__LayoutRow *part)
 {
 	return part->end ? part->end : 1ull << 32;
 }
@@ -434,9 +475,25 @@ static int by_address(const void *a, const void *b)
 	return x->start > y->start ? 1 : x->start < y->start ? -1 : 0;
 }
 
+void sort_parts(const Zoned__V1__LayoutReport *layout)
+{
+	if (layout->n_parts)
+		qsort(layout->parts, layout->n_parts, sizeof *layout->parts, by_address);
+}
+
+const char *layout_part_name(unsigned part, char *to, size_t size)
+{
+	const char *name = enum_name(contract_enum_by_name("LayoutPart"), part);
+	char *c;
+
+	snprintf(to, size, "%s", name ? name + strlen("LAYOUT_") : "?");
+	for (c = to; *c; c++)
+		*c = *c == '_' ? ' ' : (char)tolower((unsigned char)*c);
+	return to;
+}
+
 /* What is in use of a window, for its line. */
-static void part_usage(const struct picture *p, const Zoned__V1__LayoutRow *part, char *to,
-		       size_t size)
+void part_usage(const struct picture *p, const Zoned__V1__LayoutRow *part, char *to, size_t size)
 {
 	const Zoned__V1__VmallocinfoReport *v = p->areas->vmallocinfo;
 	const Zoned__V1__KmapWindowReport *k = p->kmap->kmap_window;
@@ -455,6 +512,8 @@ static void part_usage(const struct picture *p, const Zoned__V1__LayoutRow *part
 		snprintf(to, size, "%u of %u slots used, %u stale, %zu sleepers",
 			 k->summary[0]->used, k->summary[0]->slots, k->summary[0]->stale,
 			 k->n_sleepers);
+	if (part->part == ZONED__V1__LAYOUT_PART__LAYOUT_KMAP_LOCAL && k)
+		snprintf(to, size, "%zu slots used", k->n_locals);
 }
 
 /* The longer the bar, the larger the part: one step for each doubling from a page on. */
@@ -472,31 +531,25 @@ static void draw_bar(const struct picture *p, uint64_t size)
 static void draw_layout(const struct picture *p)
 {
 	const Zoned__V1__LayoutReport *l = p->layout->layout;
-	const struct contract_enum *names = contract_enum_by_name("LayoutPart");
 	uint64_t outer_start = 1ull << 32;
 	size_t i;
 
 	if (!l || !l->n_parts)
 		return;
-	qsort(l->parts, l->n_parts, sizeof *l->parts, by_address);
+	sort_parts(l);
 	printf("\naddress space\n");
 	for (i = 0; i < l->n_parts; i++) {
 		const Zoned__V1__LayoutRow *part = l->parts[i];
-		const char *name = enum_name(names, (uint32_t)part->part);
 		bool inside = part_end(part) > outer_start;
-		char size[16], usage[96], label[32];
-		unsigned k;
+		char size[16], usage[96], label[32] = "  ";
 
-		snprintf(label, sizeof label, "%s%s", inside ? "  " : "",
-			 name ? name + strlen("LAYOUT_") : "?");
-		for (k = 0; label[k]; k++)
-			label[k] = label[k] == '_' ? ' ' : (char)tolower((unsigned char)label[k]);
+		layout_part_name(part->part, label + 2, sizeof label - 2);
 		part_usage(p, part, usage, sizeof usage);
 		printf("  0x%08x-0x%08llx %7s ", part->start,
 		       (unsigned long long)part_end(part) - 1,
 		       human_size(part_end(part) - part->start, size, sizeof size));
 		draw_bar(p, part_end(part) - part->start);
-		printf(" %-16s %s\n", label, usage);
+		printf(" %-16s %s\n", inside ? label : label + 2, usage);
 		if (!inside)
 			outer_start = part->start;
 	}
@@ -545,7 +598,7 @@ static void name_category(struct picture *p, struct colouring *c, unsigned i)
 	if (c->by == BY_STATE)
 		name = look_of(i)->name;
 	else if (c->by == BY_ZONE)
-		name = i ? zone_name(i - 1) : "?";
+		name = i ? map_zone_name(i - 1) : "?";
 	else if (c->by == BY_MIGRATETYPE)
 		name = i ? enum_name(contract_enum_by_name("Migratetype"), i - 1) : "?";
 	if (c->by == BY_ORDER)
@@ -560,6 +613,26 @@ static void name_category(struct picture *p, struct colouring *c, unsigned i)
 		owner_label(p, c->owners[i - 1].number, to, size);
 }
 
+FILE *drawing_open(const char *path)
+{
+	FILE *to = strcmp(path, "-") == 0 ? stdout : fopen(path, "w");
+
+	if (!to)
+		complain("map: cannot write %s: %m", path);
+	return to;
+}
+
+int drawing_close(FILE *to, const char *path)
+{
+	bool bad = fflush(to) || ferror(to);
+
+	if (to != stdout)
+		bad = fclose(to) || bad;
+	if (bad)
+		complain("map: cannot write %s: %m", path);
+	return bad ? EXIT_FILE : EXIT_DONE;
+}
+
 static int write_svg(struct picture *p, const char *path, bool hilbert, unsigned by)
 {
 	struct colouring c = {.by = by};
@@ -571,19 +644,12 @@ static int write_svg(struct picture *p, const char *path, bool hilbert, unsigned
 			    .category = category_of,
 			    .arg = &c};
 	char subtitle[96];
-	FILE *to = strcmp(path, "-") == 0 ? stdout : fopen(path, "w");
+	FILE *to = drawing_open(path);
 	size_t i;
-	bool bad;
 
-	if (!to) {
-		complain("map: cannot write %s: %m", path);
+	if (!to)
 		return EXIT_FILE;
-	}
-	for (i = 0; i < p->nr_runs; i++)
-		if (p->runs[i].owner)
-			add_owner(&c.owners, &c.nr_owners, p->runs[i].owner, p->runs[i].count);
-	if (c.nr_owners)
-		qsort(c.owners, c.nr_owners, sizeof *c.owners, by_pages);
+	c.owners = owners_of(p, &c.nr_owners);
 	for (i = 0; i < SVG_CATEGORIES; i++) {
 		name_category(p, &c, (unsigned)i);
 		m.names[i] = c.names[i];
@@ -592,13 +658,18 @@ static int write_svg(struct picture *p, const char *path, bool hilbert, unsigned
 		 (unsigned long long)p->zones->op);
 	m.subtitle = subtitle;
 	svg_map_write(&m, to);
-	bad = fflush(to) || ferror(to);
-	if (to != stdout)
-		bad = fclose(to) || bad;
 	free(c.owners);
-	if (bad)
-		complain("map: cannot write %s: %m", path);
-	return bad ? EXIT_FILE : EXIT_DONE;
+	return drawing_close(to, path);
+}
+
+static int write_space(struct picture *p, const char *path)
+{
+	FILE *to = drawing_open(path);
+
+	if (!to)
+		return EXIT_FILE;
+	space_write(p, to);
+	return drawing_close(to, path);
 }
 
 /* ---- the command ---- */
@@ -631,11 +702,15 @@ static void draw_json(const struct picture *p)
 	json_decref(map);
 }
 
-static void picture_free(struct picture *p)
+void picture_free(struct picture *p)
 {
-	Zoned__V1__InspectResponse *responses[] = {p->zones, p->buddy, p->layout, p->areas,
-						   p->kmap};
+	Zoned__V1__InspectResponse *responses[] = {p->zones, p->buddy, p->layout,
+						   p->areas, p->kmap,  p->tasks};
 	unsigned i;
+
+	for (i = 0; i < MAX_DRAWN_TASKS; i++)
+		if (p->maps[i])
+			message_free(&p->maps[i]->base);
 
 	for (i = 0; i < sizeof responses / sizeof *responses; i++)
 		if (responses[i])
@@ -643,68 +718,131 @@ static void picture_free(struct picture *p)
 	free(p->runs);
 }
 
+/* What is asked for on the command line. */
+struct wish {
+	const char *svg, *diff;
+	bool hilbert, space;
+	unsigned by;
+	uint64_t from, to;
+};
+
+static int read_wish(struct wish *w, struct picture *p, const struct args *a)
+{
+	const char *layout = args_text(a, "layout"), *colouring = args_text(a, "color");
+	const char *rows = args_text(a, "rows");
+
+	w->svg = args_text(a, "svg");
+	w->diff = args_text(a, "diff");
+	w->space = args_has(a, "space");
+	w->hilbert = layout && strcmp(layout, "hilbert") == 0;
+	if (rows && (!number_parse(rows, false, &p->rows) || !p->rows || p->rows > 4096))
+		return usage_error("map: --rows %s is not a number from 1 to 4096", rows);
+	if (layout && !w->hilbert && strcmp(layout, "rows") != 0)
+		return usage_error("map: --layout %s is neither rows nor hilbert", layout);
+	while (colouring && w->by < NR_COLOURINGS && strcmp(colouring, colourings[w->by]) != 0)
+		w->by++;
+	if (w->by == NR_COLOURINGS)
+		return usage_error(
+		    "map: --color %s is none of state, zone, order, migratetype, owner", colouring);
+	if ((layout || colouring || w->space) && !w->svg)
+		return usage_error("map: --layout, --color and --space are for --svg FILE");
+	if (w->space && (layout || colouring || w->diff))
+		return usage_error("map: --space has no --layout, --color and --diff");
+	if (w->diff && (colouring || args_has(a, "at")))
+		return usage_error("map: --diff has no --color and no --at");
+	if (w->diff && !diff_parse(w->diff, &w->from, &w->to))
+		return usage_error("map: --diff %s is neither OP nor OP..OP with the later op last",
+				   w->diff);
+	return args_limit_words(a, "map", 0);
+}
+
+static int show(struct picture *p, const struct wish *w)
+{
+	int rc;
+
+	if (w->svg) {
+		p->columns = SVG_SIDE;
+		p->rows = SVG_SIDE;
+	}
+	rc = picture_load(p, false);
+	if (rc == EXIT_DONE && w->space)
+		rc = picture_load_tasks(p);
+	if (rc != EXIT_DONE)
+		return rc;
+	if (w->space)
+		return write_space(p, w->svg);
+	if (w->svg)
+		return write_svg(p, w->svg, w->hilbert, w->by);
+	if (p->ctl->json)
+		draw_json(p);
+	else
+		draw(p);
+	return EXIT_DONE;
+}
+
+static int show_diff(const struct picture *like, const struct wish *w)
+{
+	struct ctl ctls[2] = {*like->ctl, *like->ctl};
+	struct picture p[2] = {*like, *like};
+	unsigned i;
+	int rc = EXIT_DONE;
+
+	for (i = 0; i < 2 && rc == EXIT_DONE; i++) {
+		p[i].ctl = &ctls[i];
+		p[i].of_one_op = true;
+		ctls[i].z = like->ctl->z; /* it connects with the first question */
+		ctls[i].at = i ? w->to : w->from;
+		ctls[i].has_at = ctls[i].at != UINT64_MAX;
+		rc = picture_load(&p[i], true);
+		like->ctl->z = ctls[i].z;
+	}
+	if (rc == EXIT_DONE)
+		rc = diff_show(&p[0], &p[1], w->svg, w->hilbert);
+	picture_free(&p[0]);
+	picture_free(&p[1]);
+	return rc;
+}
+
+static void usage(void)
+{
+	printf("zonectl map - draw a machine's memory and address space\n\n"
+	       "usage: zonectl map -m MACHINE [flags]\n\n"
+	       "Width: the terminal's, or $COLUMNS. Colours: on a terminal, unless $NO_COLOR\n"
+	       "is set; without them every state is a letter, a capital where a cell is at\n"
+	       "least half used. --svg draws physical memory into a file instead, for a page "
+	       "or a\nmail, and with --space the address space; rsvg-convert makes a PNG of "
+	       "it.\n\n"
+	       "--diff compares two moments, frame by frame: a frame that was given back and "
+	       "taken\nagain by the same owner between them has not changed.\n\n");
+	print_flags("flags:", map_flags, NR_MAP_FLAGS);
+	print_flags("\nfor every command:", global_flags, nr_global_flags);
+}
+
 int map_command(struct ctl *ctl, int argc, char **argv)
 {
 	struct picture p = {.ctl = ctl, .rows = DRAWN_ROWS};
-	const char *svg, *layout, *colouring;
-	unsigned by = 0;
+	struct wish w = {.to = UINT64_MAX};
 	struct args a;
 	int rc = args_parse(ctl, "map", argc, argv, map_flags, NR_MAP_FLAGS, &a);
 
 	if (rc != EXIT_DONE)
 		return rc;
-	p.ascii = args_has(&a, "ascii") || !terminal_is_utf8();
-	p.colour = !args_has(&a, "ascii") && !p.ascii && want_colour(stdout);
-	p.columns = terminal_width() > 40 ? terminal_width() - 12 : 28;
-	if (args_has(&a, "rows") &&
-	    (!number_parse(args_text(&a, "rows"), false, &p.rows) || !p.rows || p.rows > 4096))
-		rc = usage_error("map: --rows %s is not a number from 1 to 4096",
-				 args_text(&a, "rows"));
-	if (rc == EXIT_DONE)
-		rc = args_limit_words(&a, "map", 0);
-	if (rc == EXIT_DONE)
-		rc = args_read_at(ctl, &a, "map");
-	svg = args_text(&a, "svg");
-	layout = args_text(&a, "layout");
-	colouring = args_text(&a, "color");
-	args_free(&a);
-	while (colouring && by < NR_COLOURINGS && strcmp(colouring, colourings[by]) != 0)
-		by++;
-	if (rc == EXIT_DONE && layout && strcmp(layout, "rows") != 0 &&
-	    strcmp(layout, "hilbert") != 0)
-		rc = usage_error("map: --layout %s is neither rows nor hilbert", layout);
-	if (rc == EXIT_DONE && by == NR_COLOURINGS)
-		rc = usage_error(
-		    "map: --color %s is none of state, zone, order, migratetype, owner", colouring);
-	if (rc == EXIT_DONE && (layout || colouring) && !svg && !ctl->help)
-		rc = usage_error("map: --layout and --color are for --svg FILE");
 	if (ctl->help) {
-		printf(
-		    "zonectl map - draw a machine's memory and address space\n\n"
-		    "usage: zonectl map -m MACHINE [flags]\n\n"
-		    "Width: the terminal's, or $COLUMNS. Colours: on a terminal, unless $NO_COLOR\n"
-		    "is set; without them every state is a letter, a capital where a cell is at\n"
-		    "least half used. --svg draws physical memory into a file instead, for a page "
-		    "or a\n"
-		    "mail; rsvg-convert makes a PNG of it.\n\n");
-		print_flags("flags:", map_flags, NR_MAP_FLAGS);
-		print_flags("\nfor every command:", global_flags, nr_global_flags);
+		usage();
+		args_free(&a);
 		return EXIT_DONE;
 	}
+	p.ascii = args_has(&a, "ascii") || !terminal_is_utf8();
+	p.colour = !p.ascii && want_colour(stdout);
+	p.columns = terminal_width() > 40 ? terminal_width() - 12 : 28;
+	rc = read_wish(&w, &p, &a);
+	if (rc == EXIT_DONE)
+		rc = args_read_at(ctl, &a, "map");
+	args_free(&a);
 	if (rc == EXIT_DONE)
 		rc = ctl_need_machine(ctl, "map");
-	if (svg) {
-		p.columns = SVG_SIDE;
-		p.rows = SVG_SIDE;
-	}
 	if (rc == EXIT_DONE)
-		rc = load(&p);
-	if (rc == EXIT_DONE && svg)
-		rc = write_svg(&p, svg, layout && strcmp(layout, "hilbert") == 0, by);
-	else if (rc == EXIT_DONE && ctl->json)
-		draw_json(&p);
-	else if (rc == EXIT_DONE)
-		draw(&p);
+		rc = w.diff ? show_diff(&p, &w) : show(&p, &w);
 	picture_free(&p);
 	return rc;
 }

@@ -52,7 +52,7 @@ static void hilbert(uint32_t d, uint32_t *ret_x, uint32_t *ret_y)
 	*ret_y = y;
 }
 
-static void escaped(const char *text, FILE *to)
+void svg_text(const char *text, FILE *to)
 {
 	for (; *text; text++)
 		switch (*text) {
@@ -89,13 +89,17 @@ static void count_cells(const struct svg_map *m, struct cells *c)
 }
 
 /* What most of a cell is; -1: nothing is there. */
-static int main_category(const uint32_t *count)
+static int main_category(const struct svg_map *m, const uint32_t *count)
 {
 	int i, most = -1;
 
-	for (i = 0; i < SVG_CATEGORIES; i++)
-		if (count[i] && (most < 0 || count[i] > count[most]))
+	for (i = 0; i < SVG_CATEGORIES; i++) {
+		bool weak = m->weak >> i & 1, most_weak = most >= 0 && m->weak >> most & 1;
+
+		if (count[i] && (most < 0 || (weak == most_weak && count[i] > count[most]) ||
+				 (most_weak && !weak)))
 			most = i;
+	}
 	return most;
 }
 
@@ -105,7 +109,7 @@ static void draw_category(const struct svg_map *m, const struct cells *c, int ca
 
 	fprintf(to, "<path fill=\"%s\" d=\"", (m->sequential ? shades : distinct)[category]);
 	for (i = 0; i < SIDE * SIDE; i++) {
-		if (main_category(c->count[i]) != category)
+		if (main_category(m, c->count[i]) != category)
 			continue;
 		x = i % SIDE;
 		y = i / SIDE;
@@ -138,15 +142,40 @@ static void draw_legend(const struct svg_map *m, const struct cells *c, FILE *to
 	for (i = 0; i < SVG_CATEGORIES; i++) {
 		if (!c->total[i] || !m->names[i])
 			continue;
-		fprintf(to,
-			"<rect x=\"%d\" y=\"%d\" width=\"14\" height=\"14\" fill=\"%s\" "
-			"stroke=\"#555\" "
-			"stroke-width=\".5\"/>\n<text x=\"%d\" y=\"%d\">",
-			x, y, (m->sequential ? shades : distinct)[i], x + 22, y + 12);
-		escaped(m->names[i], to);
+		svg_legend(x, y, (m->sequential ? shades : distinct)[i], to);
+		svg_text(m->names[i], to);
 		fprintf(to, ": %.6g MiB</text>\n", (double)c->total[i] / FRAMES_PER_MIB);
 		y += 22;
 	}
+}
+
+const char *svg_colour(unsigned category)
+{
+	return distinct[category < SVG_CATEGORIES ? category : SVG_CATEGORIES - 1];
+}
+
+void svg_begin(int width, int height, int left, const char *title, const char *subtitle, FILE *to)
+{
+	fprintf(
+	    to,
+	    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" "
+	    "version=\"1.1\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
+	    "font-family=\"sans-serif\" font-size=\"13\" fill=\"#222\">\n"
+	    "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n<text x=\"%d\" y=\"28\" "
+	    "font-size=\"20\" font-weight=\"bold\">",
+	    width, height, width, height, width, height, left);
+	svg_text(title, to);
+	fprintf(to, "</text>\n<text x=\"%d\" y=\"48\">", left);
+	svg_text(subtitle, to);
+	fputs("</text>\n", to);
+}
+
+void svg_legend(int x, int y, const char *colour, FILE *to)
+{
+	fprintf(to,
+		"<rect x=\"%d\" y=\"%d\" width=\"14\" height=\"14\" fill=\"%s\" stroke=\"#555\" "
+		"stroke-width=\".5\"/>\n<text x=\"%d\" y=\"%d\">",
+		x, y, colour, x + 22, y + 12);
 }
 
 void svg_map_write(const struct svg_map *m, FILE *to)
@@ -155,23 +184,12 @@ void svg_map_write(const struct svg_map *m, FILE *to)
 	int i, width = LEFT + SIDE * PIXELS + LEGEND, height = TOP + SIDE * PIXELS + 40;
 
 	count_cells(m, &c);
-	fprintf(
-	    to,
-	    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" "
-	    "version=\"1.1\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
-	    "font-family=\"sans-serif\" font-size=\"13\" fill=\"#222\">\n"
-	    "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n<text x=\"%d\" y=\"28\" "
-	    "font-size=\"20\" font-weight=\"bold\">",
-	    width, height, width, height, width, height, LEFT);
-	escaped(m->title, to);
-	fprintf(to, "</text>\n<text x=\"%d\" y=\"48\">", LEFT);
-	escaped(m->subtitle, to);
-	fprintf(
-	    to,
-	    "</text>\n<g transform=\"translate(%d %d) scale(%d)\" shape-rendering=\"crispEdges\">\n"
-	    "<rect width=\"%d\" height=\"%d\" fill=\"#fff\" stroke=\"#bbb\" "
-	    "stroke-width=\".15\"/>\n",
-	    LEFT, TOP, PIXELS, SIDE, SIDE);
+	svg_begin(width, height, LEFT, m->title, m->subtitle, to);
+	fprintf(to,
+		"<g transform=\"translate(%d %d) scale(%d)\" shape-rendering=\"crispEdges\">\n"
+		"<rect width=\"%d\" height=\"%d\" fill=\"#fff\" stroke=\"#bbb\" "
+		"stroke-width=\".15\"/>\n",
+		LEFT, TOP, PIXELS, SIDE, SIDE);
 	for (i = 0; i < SVG_CATEGORIES; i++)
 		if (c.total[i])
 			draw_category(m, &c, i, to);

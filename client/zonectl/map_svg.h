@@ -19,9 +19,18 @@ struct svg_map {
 	size_t nr_runs;
 	svg_category_fn *category;
 	void *arg;
+	uint32_t weak; /* a bit for each category that a cell is not if it is any other */
 	const char *names[SVG_CATEGORIES]; /* NULL: not in the legend */
 };
 
+/* The colour of a category, for other drawings to agree with. */
+const char *svg_colour(unsigned category);
+/* Text with what XML would take for its own written otherwise. */
+void svg_text(const char *text, FILE *to);
+/* The document's first line, its ground and its two titles, at x = left. */
+void svg_begin(int width, int height, int left, const char *title, const char *subtitle, FILE *to);
+/* A line of the legend: a patch of colour and what may follow as its text, up to "</text>". */
+void svg_legend(int x, int y, const char *colour, FILE *to);
 /* Writes the whole document. */
 void svg_map_write(const struct svg_map *m, FILE *to);
 

@@ -180,6 +180,109 @@ class Report(unittest.TestCase):
         self.ctl("map", "-m", "m0", "--layout", "rows", codes=(2,))
         self.ctl("map", "-m", "m0", "--svg", f"{self.dir}/no/such/dir.svg", codes=(6,))
 
+    def test_the_address_space_is_drawn(self):
+        self.ctl("machine", "create", "space", "--ram", "1200M", "--pae", "--cpus", "2")
+        lines = [{"op": "task-create"}, {"op": "schedule", "next": 1}, {"op": "mmap", "length": "256M", "prot": "PROT_READ|PROT_WRITE", "task": 1},
+                 {"op": "vmalloc", "size": "20M", "gfp": "GFP_KERNEL"}, {"op": "vmalloc", "size": "30M", "gfp": "GFP_KERNEL", "as": "v"},
+                 {"op": "vfree", "va": "$v.va"}, {"op": "ioremap", "paddr": "0xe0000000", "size": "10M"}]
+        for i in range(100):
+            lines += [{"op": "alloc", "gfp": "GFP_HIGHUSER", "as": f"p{i}"}, {"op": "kmap", "pfn": f"$p{i}.pfn"}]
+        lines += [{"op": "kunmap", "pfn": "$p0.pfn"}, {"op": "kmap-local", "pfn": "$p1.pfn", "cpu": 1}]
+        self.ctl("pipe", "--quiet", "-m", "space", stdin="\n".join(map(json.dumps, lines)))
+        root = ElementTree.fromstring(self.ctl("map", "-m", "space", "--svg", "-", "--space"))
+        name = "{http://www.w3.org/2000/svg}"
+        texts = ["".join(t.itertext()) for t in root.iter(name + "text")]
+        parts = json.loads(self.ctl("layout", "-m", "space", "--json"))["parts"]
+        bands = [t for t in texts if re.search("0x[0-9a-f]{8}-0x[0-9a-f]{8} ", t)]
+        self.assertEqual(len(bands), len(parts))
+        for part in parts:
+            where = f"0x{part['start']:08x}-0x{(part['end'] or 1 << 32) - 1:08x}"
+            word = part["part"].removeprefix("LAYOUT_").lower().replace("_", " ")
+            self.assertEqual(sum(where in b and word in b for b in bands), 1, part)
+        self.assertTrue(any("3 areas, 60" in t for t in bands), bands)
+        self.assertTrue(any("99 of 512 slots used, 1 stale" in t for t in bands), bands)
+        self.assertTrue(any("task 1: 256M mapped, 0B there" in t for t in texts), texts)
+        self.assertTrue(any("1 slots used" in t for t in bands), bands)
+        # A column's area by colour is what is taken: of the vmalloc window, in its own scale.
+        window = next(p for p in parts if p["part"] == "LAYOUT_VMALLOC")
+        window = window["end"] - window["start"]
+        columns = {}
+        for path in root.iter(name + "path"):
+            found = re.findall(r"M([0-9.]+) ([0-9.]+)v-([0-9.]+)h([0-9.]+)v([0-9.]+)z", path.get("d"))
+            for x, y, up, wide, down in found:
+                self.assertEqual(up, down)
+                self.assertTrue(330 <= float(x) and float(x) + float(wide) <= 330 + 768.1, (x, wide))
+                columns.setdefault(y, {}).setdefault(path.get("fill"), []).append(float(up) * float(wide))
+        taken = next(c for c in columns.values() if "#d55e00" in c and "#c9ced3" in c)
+        for colour, mib in (("#0072b2", 20), ("#c9ced3", 30), ("#d55e00", 10)):
+            self.assertAlmostEqual(sum(taken[colour]) / (768 * 26), (mib << 20) / window, delta=0.005, msg=colour)
+        for args in (("--space",), ("--svg", "-", "--space", "--layout", "rows"), ("--svg", "-", "--space", "--diff", "1")):
+            self.ctl("map", "-m", "space", *args, codes=(2,))
+
+    def test_what_changed(self):
+        self.ctl("machine", "create", "diff", "--ram", "96M", "--highmem", "32M")
+        lines = [{"op": "alloc", "gfp": "GFP_KERNEL", "order": i % 5, "owner": f"o{i % 3}", "as": f"a{i}"} for i in range(200)]
+        lines += [{"op": "free", "pfn": f"$a{i}.pfn", "order": i % 5} for i in range(0, 200, 2)]
+        lines += [{"op": "alloc", "gfp": "GFP_HIGHUSER", "order": i % 4, "owner": LABEL} for i in range(150)]
+        lines += [{"op": "vmalloc", "size": "2M", "gfp": "GFP_KERNEL", "owner": "o1"}]
+        lines += [{"op": "alloc", "gfp": "GFP_KERNEL", "owner": "o2"} for _ in range(100)]
+        self.ctl("pipe", "--quiet", "-m", "diff", stdin="\n".join(map(json.dumps, lines)))
+        states, texts = {}, {}
+        for op in (150, 320, 551):
+            states[op] = {}
+            for r in json.loads(self.ctl("frame-map", "-m", "diff", "--at", str(op), "--json"))["runs"]:
+                for pfn in range(r["first"], r["first"] + r["count"]):
+                    states[op][pfn] = (r["state"], r["owner"], r["zone"])
+        free = ("FRAME_FREE", "FRAME_PCP")
+        for since, until in ((150, 320), (320, 551), (150, None)):
+            a, b = states[since], states[until or 551]
+            wanted = {"taken": 0, "given_back": 0, "changed_hands": 0, "between_lists": 0, "still_free": 0, "still_used": 0}
+            changes = {}
+            for pfn, (state, owner, zone) in a.items():
+                now, owner_now, _ = b[pfn]
+                if state in free and now in free:
+                    change = "still_free" if state == now else "between_lists"
+                elif state in free or now in free:
+                    change = "taken" if state in free else "given_back"
+                elif state == now == "FRAME_HOLE":
+                    continue
+                else:
+                    change = "still_used" if (state, owner) == (now, owner_now) else "changed_hands"
+                wanted[change] += 1
+                if not change.startswith("still"):
+                    changes[pfn] = (change, zone, state, now, owner, owner_now)
+            which = f"{since}..{until}" if until else str(since)
+            seen = json.loads(self.ctl("map", "-m", "diff", "--diff", which, "--json"))
+            self.assertEqual((seen["from"], seen["to"], seen["counts"]), (since, until or 551, wanted))
+            told = {pfn: (c["change"], c["zone"], c["state_before"], c["state_after"], c["owner_before"], c["owner_after"])
+                    for c in seen["changes"] for pfn in range(c["first"], c["first"] + c["count"])}
+            self.assertEqual(told, changes)
+            self.assertEqual(sum(z["taken"] for z in seen["zones"]), wanted["taken"])
+            for o in seen["owners"]:
+                self.assertEqual(o["taken"], sum(c[5] == o["owner"] and c[0] != "given_back" for c in changes.values()), o)
+                self.assertEqual(o["given_back"], sum(c[4] == o["owner"] and c[0] != "taken" for c in changes.values()), o)
+            text = self.ctl("map", "-m", "diff", "--diff", which, "--ascii")
+            texts[since] = text
+            self.assertRegex(text, rf"  \+ +\S+ +{wanted['taken']} pages  taken\n")
+            if wanted["given_back"]:
+                self.assertRegex(text, rf"  - +\S+ +{wanted['given_back']} pages  given back\n")
+            cells = "".join(re.findall("(?m)^  0x[0-9a-f]{6} (.*)$", text))
+            self.assertEqual("+" in cells, wanted["taken"] > 0)
+            root = ElementTree.fromstring(self.ctl("map", "-m", "diff", "--diff", which, "--svg", "-"))
+            legend = dict(t.text.rsplit(": ", 1) for t in root.iter("{http://www.w3.org/2000/svg}text") if t.text.endswith(" MiB") and ": " in t.text)
+            self.assertAlmostEqual(float(legend["taken"].split()[0]) * 256, wanted["taken"], delta=0.01)
+        self.assertIn("vmalloc    0 areas, 0B taken\n  ->         1 areas, 2.00M taken\n", texts[320])
+        self.assertIn(LABEL, texts[320])
+        self.assertNotIn("o0", texts[320])
+        nothing = json.loads(self.ctl("map", "-m", "diff", "--diff", "300..300", "--json"))
+        self.assertEqual((nothing["changes"], nothing["owners"]), ([], []))
+        for bad in ("x", "3..", "..3", "5..4", "1..2..3", ""):
+            self.ctl("map", "-m", "diff", "--diff", bad, codes=(2,))
+        self.ctl("map", "-m", "diff", "--diff", "1", "--at", "2", codes=(2,))
+        self.ctl("map", "-m", "diff", "--diff", "1..9999", codes=(4,))
+        self.ctl("machine", "destroy", "diff")
+        self.assertEqual(json.loads(self.ctl("map", "-m", "diff", "--diff", "320..551", "--json"))["to"], 551)
+
     def test_bad_input(self):
         self.ctl("report", "-m", "m0", codes=(2,))
         self.ctl("report", "-m", "m0", "-o", "-", "--points", "0", codes=(2,))
