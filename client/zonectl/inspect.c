@@ -78,7 +78,10 @@ static int fill(const struct contract_inspection *i, ProtobufCMessage *question,
 		char name[48], err[512];
 		const char *text = args_text(a, kebab(f->name, name, sizeof name));
 
-		if (!text && word < a->nr_words)
+		/* A switch alone means yes. */
+		if (f->kind == FIELD_BOOL && text && !*text)
+			text = "yes";
+		if (!text && f->kind != FIELD_BOOL && word < a->nr_words)
 			text = a->words[word++];
 		if (!text && f->required)
 			return usage_error("%s: --%s %s is needed", i->word, name,
@@ -97,8 +100,8 @@ static void inspect_help(const struct contract_inspection *i, const struct flag 
 
 	printf("zonectl %s - %s\n\nusage: zonectl %s -m MACHINE", i->word, i->doc, i->word);
 	for (k = 0; k < i->args.nr_ints; k++)
-		printf(i->args.ints[k].required ? " --%s %s" : " [--%s %s]", flags[k].name,
-		       flags[k].value);
+		printf(i->args.ints[k].required ? " --%s%s%s" : " [--%s%s%s]", flags[k].name,
+		       flags[k].value ? " " : "", flags[k].value ? flags[k].value : "");
 	printf("\n\n");
 	if (i->args.nr_ints)
 		print_flags("arguments (also by position):", flags, i->args.nr_ints);

@@ -1,6 +1,7 @@
 /*
- * map.h - the parts of `zonectl map`: what a machine is asked (map.c), the difference
- * between two moments (map_diff.c), the address space as a drawing (map_space.c).
+ * map.h - the parts of `zonectl map`: what a machine is asked (map_load.c), the
+ * terminal and the command (map.c), the difference between two moments (map_diff.c), the
+ * address space as a drawing (map_space.c).
  */
 #ifndef ZONECTL_MAP_H
 #define ZONECTL_MAP_H
@@ -13,6 +14,7 @@ enum { FRAME_BYTES = 4096, MAX_STATES = 32, MAX_OWNERS = 10, MAX_DRAWN_TASKS = 8
 struct picture {
 	struct ctl *ctl;
 	bool ascii, colour, about;
+	bool blocks; /* runs are alike in order and migratetype, too */
 	/* The machine may go on between two questions. All answers are of one op if that is
 	 * wanted: then those that come late are asked of the past. */
 	bool of_one_op, has_op;

@@ -956,6 +956,7 @@ static void test_buddyinfo_text(void **state)
 struct runs {
 	struct inspect_sink sink;
 	u32 next, nr, pages[FRAME_HOST + 1];
+	u32 free[MAX_ORDER + 1]; /* pages, by order */
 };
 
 static void add_run(struct inspect_sink *sink, u32 type, const u64 *v, u32 nr)
@@ -966,6 +967,8 @@ static void add_run(struct inspect_sink *sink, u32 type, const u64 *v, u32 nr)
 	assert_int_equal(v[0], r->next);
 	r->next += (u32)v[1];
 	r->pages[v[3]] += (u32)v[1];
+	if (v[3] == FRAME_FREE)
+		r->free[v[4]] += (u32)v[1];
 	r->nr++;
 }
 
@@ -974,7 +977,8 @@ static void test_frame_map(void **state)
 {
 	struct engine_config config = three_zones();
 	struct machine *m = machine_new(&config);
-	struct runs exact = {.sink = {.row = add_run, .want_rows = true}}, coarse = exact;
+	struct runs exact = {.sink = {.row = add_run, .want_rows = true}}, coarse = exact,
+		    blocks = exact;
 	u64 args[OP_ARGS] = {0};
 	u32 free_pages = 0, pcp = 0;
 
@@ -993,6 +997,19 @@ static void test_frame_map(void **state)
 	assert_int_equal(engine_inspect(m->e, INSPECT_FRAME_MAP, args, &coarse.sink), STATUS_OK);
 	assert_int_equal(coarse.next, exact.next);
 	assert_true(coarse.nr < exact.nr);
+	args[2] = 0;
+	args[3] = 1;
+	assert_int_equal(engine_inspect(m->e, INSPECT_FRAME_MAP, args, &blocks.sink), STATUS_OK);
+	assert_int_equal(blocks.next, exact.next);
+	assert_true(blocks.nr > exact.nr);
+	for (u32 order = 0; order <= MAX_ORDER; order++) {
+		u32 nr = 0;
+
+		for (u32 zone = 0; zone < NR_ZONES; zone++)
+			for (u32 type = 0; type < NR_MIGRATETYPES; type++)
+				nr += buddy_count(&m->e->st->frames.zone[zone], order, type);
+		assert_int_equal(blocks.free[order], nr << order);
+	}
 	args[0] = m->e->st->layout.max_pfn;
 	assert_int_equal(engine_inspect(m->e, INSPECT_FRAME_MAP, args, &exact.sink),
 			 STATUS_INVALID);

@@ -350,9 +350,19 @@ static void show_run(struct engine *e, const struct frame_run *r, struct inspect
 	    type);
 }
 
+static bool runs_alike(struct engine *e, const struct frame_run *a, const struct frame_run *b,
+		       bool blocks)
+{
+	if (a->zone != b->zone || a->state != b->state || a->owner != b->owner)
+		return false;
+	return !blocks || (a->order == b->order && pageblock_type(e, a->zone, a->first) ==
+						       pageblock_type(e, b->zone, b->first));
+}
+
 u32 inspect_frame_map(struct engine *e, const u64 args[OP_ARGS], struct inspect_sink *sink)
 {
 	u32 max = e->st->layout.max_pfn, grain = (u32)args[2];
+	bool blocks = args[3];
 	pfn_t pfn = (pfn_t)args[0], end;
 	struct frame_run shown = {0}, run;
 
@@ -363,9 +373,7 @@ u32 inspect_frame_map(struct engine *e, const u64 args[OP_ARGS], struct inspect_
 		frame_describe(e, pfn, &run);
 		run.count = run.count > end - pfn ? end - pfn : run.count;
 		/* A run below the grain joins the one before it, whatever it is. */
-		if (shown.count && ((run.zone == shown.zone && run.state == shown.state &&
-				     run.owner == shown.owner) ||
-				    run.count < grain)) {
+		if (shown.count && (runs_alike(e, &run, &shown, blocks) || run.count < grain)) {
 			shown.count += run.count;
 			continue;
 		}

@@ -555,7 +555,7 @@ class Inspections(Case):
                 args = []
                 for f in message.fields:
                     text, value = in_range(f, CONTRACT.arg(f))
-                    args += [f"--{kebab(f.name)}", text]
+                    args += [f"--{kebab(f.name)}"] + ([text] if text is not None else [])
                     setattr(question, f.name, value)
                 answer = CONTRACT.new("InspectResponse", op=77, text=f"{word} as text")
                 report = getattr(answer, field.name)

@@ -176,6 +176,13 @@ class Report(unittest.TestCase):
                 self.assertGreater(len(cells), 4000)
                 if colour == "owner":
                     self.assertTrue(any(LABEL in t for t in texts))
+                if colour == "order":
+                    blocks = json.loads(self.ctl("frame-map", "-m", "m0", "--blocks", "--json"))["runs"]
+                    for order in range(11):
+                        pages = sum(r["count"] for r in blocks if r["order"] == order and r["state"] != "FRAME_HOLE")
+                        drawn = sum(mib for t, mib in zip([t for t in texts if t.endswith(" MiB") and ": " in t], legend)
+                                    if t.startswith(f"order {order}:"))
+                        self.assertAlmostEqual(drawn * 256, pages, delta=1, msg=order)
         self.ctl("map", "-m", "m0", "--svg", "-", "--color", "taste", codes=(2,))
         self.ctl("map", "-m", "m0", "--layout", "rows", codes=(2,))
         self.ctl("map", "-m", "m0", "--svg", f"{self.dir}/no/such/dir.svg", codes=(6,))
