@@ -334,7 +334,10 @@ static void handle_key(struct top *t, int key)
 	case '+': change_interval(t, true); break;
 	case '-': change_interval(t, false); break;
 	case 's': v->sort = v->sort + 1 == NR_SORTS ? SORT_RATE : v->sort + 1; break;
-	case 'r': top_ask(&t->watch); break;
+	case 'r':
+		t->watch.list_ns = 0;
+		top_ask(&t->watch);
+		break;
 	case 'h':
 	case '?': v->help = true; break;
 	case CTRL_L: clearok(curscr, TRUE); break;

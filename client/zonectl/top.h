@@ -7,7 +7,7 @@
 
 #include "zonectl.h"
 
-/* What a machine is asked in each round, beside the list of machines and the tail. */
+/* What may be asked in a round: up to TOP_LAYOUT inspections. */
 enum top_question {
 	TOP_ZONES,
 	TOP_BLOCKS,
@@ -17,6 +17,7 @@ enum top_question {
 	TOP_COUNTERS,
 	TOP_LAYOUT,
 	TOP_LIST,
+	TOP_MACHINE,
 	TOP_TAIL,
 	TOP_QUESTIONS,
 };
@@ -35,16 +36,18 @@ struct top_line {
 };
 
 /*
- * What is known of one machine. A round is a list of the machines and, if this one took
- * ops since the last round, every inspection and the last ops with their notable events:
- * an idle machine is not disturbed at all, and a busy one once a round, however busy it is.
+ * What is known of one machine. A round asks how many ops it has taken and, if that are
+ * more than in the round before, every inspection and the last ops with their notable
+ * events: an idle machine is not disturbed, and a busy one once a round, however busy it is.
+ * The list of machines is dear to the daemon and asked for only now and then.
  */
 struct top_watch {
 	struct ctl *ctl;
 	char *name; /* of the machine; NULL: the first that there is */
 	Zoned__V1__ListResponse *list;
-	const Zoned__V1__Machine *machine; /* in the list; NULL: not there */
-	uint64_t id;			   /* its number; another one: another machine */
+	uint64_t list_ns;	     /* when it came; 0: it is wanted now */
+	Zoned__V1__Machine *machine; /* NULL: there is none of that name */
+	uint64_t id;		     /* its number; another one: another machine */
 	Zoned__V1__InspectResponse *answers[TOP_LAYOUT + 1]; /* NULL: none */
 	struct zoned_stream *asked[TOP_QUESTIONS];
 	unsigned nr_asked; /* 0: no round is on */

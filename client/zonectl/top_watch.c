@@ -9,6 +9,8 @@
 
 #include "top.h"
 
+#define LIST_NS 10000000000ull /* how old a list of machines may be */
+
 static const char *const words[TOP_LAYOUT + 1] = {
     [TOP_ZONES] = "zoneinfo",	 [TOP_BLOCKS] = "buddyinfo", [TOP_TYPES] = "pagetypeinfo",
     [TOP_AREAS] = "vmallocinfo", [TOP_KMAP] = "kmap-window", [TOP_COUNTERS] = "statistics",
@@ -113,19 +115,30 @@ static void stop_asking(struct top_watch *w)
 	w->nr_asked = 0;
 }
 
-/* A question failed: one that the machine refuses is left out of the picture, all others
- * end the round. */
+static void drop_machine(struct top_watch *w)
+{
+	if (w->machine)
+		message_free(&w->machine->base);
+	w->machine = NULL;
+}
+
+/* A question failed: one that the machine refuses is left out of the picture, and a machine
+ * may have ended; all else ends the round. */
 static void fail(struct top_watch *w, unsigned which, int code)
 {
-	bool refused = code > 0 && code != ZONED_UNAVAILABLE && which != TOP_LIST;
+	bool refused = code > 0 && code != ZONED_UNAVAILABLE;
 
+	if (which == TOP_MACHINE && code == ZONED_NOT_FOUND) {
+		drop_machine(w);
+		return;
+	}
 	snprintf(w->why, sizeof w->why, "%s: %s", zoned_code_name(code), zoned_error(w->ctl->z));
 	clean(w->why);
 	if (refused && which <= TOP_LAYOUT && w->answers[which]) {
 		message_free(&w->answers[which]->base);
 		w->answers[which] = NULL;
 	}
-	if (!refused) {
+	if (!refused || which == TOP_LIST || which == TOP_MACHINE) {
 		w->failed = code;
 		stop_asking(w);
 	}
@@ -194,6 +207,15 @@ static void ask_tail(struct top_watch *w)
 	    &zoned__v1__tail_response__descriptor);
 }
 
+static void ask_machine(struct top_watch *w)
+{
+	Zoned__V1__GetRequest request = ZONED__V1__GET_REQUEST__INIT;
+
+	request.machine = w->name;
+	ask(w, TOP_MACHINE, "/zoned.v1.Machines/Get", &request.base,
+	    &zoned__v1__machine__descriptor);
+}
+
 void top_ask(struct top_watch *w)
 {
 	Zoned__V1__ListRequest request = ZONED__V1__LIST_REQUEST__INIT;
@@ -203,8 +225,11 @@ void top_ask(struct top_watch *w)
 	w->failed = 0;
 	*w->why = '\0';
 	w->round_ns = monotonic_ns();
-	ask(w, TOP_LIST, "/zoned.v1.Machines/List", &request.base,
-	    &zoned__v1__list_response__descriptor);
+	if (w->machine && w->list_ns && w->round_ns - w->list_ns < LIST_NS)
+		ask_machine(w);
+	else
+		ask(w, TOP_LIST, "/zoned.v1.Machines/List", &request.base,
+		    &zoned__v1__list_response__descriptor);
 }
 
 /* ---- taking ---- */
@@ -248,21 +273,31 @@ static bool can_be_asked(const Zoned__V1__Machine *m)
 
 static void take_list(struct top_watch *w, ProtobufCMessage *reply)
 {
-	uint64_t now = monotonic_ns();
-	bool news;
-	unsigned i;
+	bool there = false;
+	size_t i;
 
 	if (w->list)
 		message_free(&w->list->base);
 	w->list = (Zoned__V1__ListResponse *)reply;
-	w->machine = NULL;
+	w->list_ns = monotonic_ns();
 	if (!w->name && w->list->n_machines)
 		w->name = must(strdup(w->list->machines[0]->name));
 	for (i = 0; i < w->list->n_machines; i++)
-		if (strcmp(w->list->machines[i]->name, w->name) == 0)
-			w->machine = w->list->machines[i];
-	if (!w->machine)
-		return;
+		there = there || strcmp(w->list->machines[i]->name, w->name) == 0;
+	if (there)
+		ask_machine(w);
+	else
+		drop_machine(w);
+}
+
+static void take_machine(struct top_watch *w, ProtobufCMessage *reply)
+{
+	uint64_t now = monotonic_ns();
+	bool news;
+	unsigned i;
+
+	drop_machine(w);
+	w->machine = (Zoned__V1__Machine *)reply;
 	if (w->machine->id != w->id)
 		forget(w);
 	news = w->machine->ops != w->ops || !w->answers[TOP_ZONES];
@@ -305,8 +340,8 @@ static void take(struct top_watch *w, unsigned which, ProtobufCMessage *reply)
 	const Zoned__V1__TailResponse *tail = (const Zoned__V1__TailResponse *)reply;
 	size_t i;
 
-	if (which == TOP_LIST) {
-		take_list(w, reply);
+	if (which == TOP_LIST || which == TOP_MACHINE) {
+		(which == TOP_LIST ? take_list : take_machine)(w, reply);
 		return;
 	}
 	if (which == TOP_TAIL) {
@@ -351,7 +386,7 @@ void top_choose(struct top_watch *w, char *name)
 	forget(w);
 	free(w->name);
 	w->name = name;
-	w->machine = NULL;
+	drop_machine(w);
 }
 
 void top_shown(struct top_watch *w)

@@ -789,27 +789,27 @@ class Map(Case):
 
 
 class Top(Case):
-    def test_an_idle_machine_is_not_asked(self):
-        ops = iter([5, 5, 5, 6, 6])
-        self.daemon.answers["List"] = lambda request, _context: CONTRACT.new(
-            "ListResponse", machines=[CONTRACT.new("Machine", name="m0", id=3, state=2, ops=next(ops), config={"cpus": 1})])
+    def machine(self, *ops):
+        ops = iter(ops)
+        self.daemon.answers["List"] = CONTRACT.new("ListResponse", machines=[CONTRACT.new("Machine", name="m0", id=3)])
+        self.daemon.answers["Get"] = lambda request, _context: CONTRACT.new(
+            "Machine", name="m0", id=3, state=2, ops=next(ops), config={"cpus": 1})
         self.daemon.answers["Inspect"] = Map.inspect
+
+    def test_an_idle_machine_is_not_asked(self):
+        self.machine(5, 5, 5, 6, 6)
         self.ctl("top", "-m", "m0", "--batch", "-n", "5", "-i", "100ms")
         calls = [n for n, _ in self.daemon.calls]
-        self.assertEqual(calls.count("List"), 5)
-        self.assertEqual(calls.count("Inspect") % 2, 0)
-        self.assertEqual(calls.count("Tail"), 2)
+        self.assertEqual((calls.count("List"), calls.count("Get"), calls.count("Tail")), (1, 5, 2))
         questions = [r.WhichOneof("question") for n, r in self.daemon.calls if n == "Inspect"]
         self.assertEqual(sorted(questions), sorted(2 * list(set(questions))))
-        # What stands between the two rounds in the record: ops since, and no more than a screen of them.
+        # The fake's tails have no records: the second has to begin where the first did.
         tails = [r for n, r in self.daemon.calls if n == "Tail"]
         self.assertTrue(all(t.no_follow and t.kinds for t in tails))
         self.assertEqual([(t.after_op, t.from_start) for t in tails], [(0, True), (0, True)])
 
     def test_a_fast_machine_is_asked_for_its_last_ops(self):
-        self.daemon.answers["List"] = CONTRACT.new(
-            "ListResponse", machines=[CONTRACT.new("Machine", name="m0", id=3, state=2, ops=1000000, config={"cpus": 1})])
-        self.daemon.answers["Inspect"] = Map.inspect
+        self.machine(1000000)
         self.ctl("top", "--once")
         self.assertEqual(self.last("Tail").after_op, 1000000 - 64)
 
