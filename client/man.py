@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 # "  -m, --machine NAME   text", "      --json   text", "  create   text": a term and its text.
-TERM = re.compile(r"^ {2,6}(?=\S)(.{1,27}?\S)(?: {2,}(\S.*))?$")
+TERM = re.compile(r"^ {2,6}(?=\S)(.{0,27}?\S)(?: {2,}(\S.*))?$")
 # The same where the text may stand close: "  --history FILE  text", "  --help  this".
 OPTION = re.compile(r"^ {2,6}((?:-\w, )?--[\w-]+(?: (?! )\S+)?) +(\S.*)$")
 TITLE = re.compile(r"^[a-z][\w ,()-]*:$")

@@ -176,6 +176,16 @@ static void count_zone(const struct diff *d, const Zoned__V1__ZoneRow *z,
 
 /* ---- the terminal ---- */
 
+static const char *letter_of(const struct picture *p, enum change c)
+{
+	static char letter[2];
+
+	if (p->colour && (c == STILL_FREE || c == STILL_USED))
+		return c == STILL_FREE ? "·" : "░";
+	letter[0] = looks[c].letter;
+	return letter;
+}
+
 static void draw_cell(const struct picture *p, const uint64_t *counts)
 {
 	enum change c, most = NOTHING;
@@ -191,10 +201,7 @@ static void draw_cell(const struct picture *p, const uint64_t *counts)
 	}
 	if (p->colour)
 		printf("\033[%sm", looks[most].colour);
-	fputs(most == STILL_FREE && p->colour	? "·"
-	      : most == STILL_USED && p->colour ? "░"
-						: (char[]){looks[most].letter, '\0'},
-	      stdout);
+	fputs(letter_of(p, most), stdout);
 }
 
 static void draw_zone(const struct diff *d, const Zoned__V1__ZoneRow *z)
@@ -274,7 +281,7 @@ static void draw_counts(const struct diff *d)
 		if (d->counts[c]) {
 			printf("  %s%s%s", p->colour ? "\033[" : "",
 			       p->colour ? looks[c].colour : "", p->colour ? "m" : "");
-			printf("%c%s %8s  %9llu pages  %s\n", looks[c].letter,
+			printf("%s%s %8s  %9llu pages  %s\n", letter_of(p, c),
 			       p->colour ? "\033[0m" : "",
 			       frames_text(d->counts[c], text, sizeof text),
 			       (unsigned long long)d->counts[c], looks[c].name);
@@ -307,15 +314,16 @@ static void draw_transitions(const struct diff *d)
 
 static void draw_owners(struct diff *d)
 {
-	char label[80];
+	char label[80], taken[24], back[24];
 	size_t i;
 
 	if (d->nr_owners)
 		printf("\nby owner:\n");
 	for (i = 0; i < d->nr_owners && i < MAX_OWNERS; i++) {
 		owner_label(d->after, d->owners[i].number, label, sizeof label);
-		printf("    %+9lld  %+9lld pages  %s\n", (long long)d->owners[i].pages,
-		       -(long long)d->owners[i].given_back, label);
+		snprintf(taken, sizeof taken, "+%llu", (unsigned long long)d->owners[i].pages);
+		snprintf(back, sizeof back, "-%llu", (unsigned long long)d->owners[i].given_back);
+		printf("    %9s  %9s pages  %s\n", taken, back, label);
 	}
 	if (d->nr_owners > MAX_OWNERS)
 		printf("    and %zu more\n", d->nr_owners - MAX_OWNERS);
