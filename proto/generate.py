@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Turns the compiled contract into plain C tables.
 
-    generate.py DESCRIPTOR_SET OUT_DIR
+    generate.py DESCRIPTOR_SET WORDS OUT_DIR
 
-DESCRIPTOR_SET is `protoc --include_imports --include_source_info`'s output.
+WORDS is proto/words.txt. DESCRIPTOR_SET is `protoc --include_imports --include_source_info`'s output.
 Writes, for each room what it may see:
 
   contract.h          enums, op codes, event kinds; freestanding (engine, guest)
@@ -14,7 +14,8 @@ Writes, for each room what it may see:
                       for reflection (rpc, client)
 
 Shapes that the tables cannot express (a seventh argument, a nested message in a
-result) are errors here, at build time.
+result) are errors here, at build time; and so is whatever has no words that say what
+it means.
 """
 import re
 import sys
@@ -50,8 +51,22 @@ def die(what):
     sys.exit(f"generate.py: {what}")
 
 
+def read_words(path):
+    """What names mean wherever they occur."""
+    words = {}
+    for line in Path(path).read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        name, colon, text = line.partition(": ")
+        if not colon or name in words:
+            die(f"{path}: {line!r}")
+        words[name] = text
+    return words
+
+
 class Contract:
-    def __init__(self, path):
+    def __init__(self, path, words):
+        self.words = read_words(words)
         self.files = descriptor_pb2.FileDescriptorSet.FromString(Path(path).read_bytes()).file
         pool = descriptor_pool.DescriptorPool()
         for f in self.files:
@@ -82,7 +97,13 @@ class Contract:
             p = list(loc.path)
             if not text:
                 continue
-            if len(p) in (2, 4) and p[0] == 4:
+            if len(p) in (4, 6) and p[0] == 4 and p[2] == 4:
+                e = f.message_type[p[1]].enum_type[p[3]]
+                name = f"{f.package}.{f.message_type[p[1]].name}.{e.name}"
+                if len(p) == 6 and p[4] == 2:
+                    name += "." + e.value[p[5]].name
+                self.docs[name] = text
+            elif len(p) in (2, 4) and p[0] == 4:
                 m = f.message_type[p[1]]
                 name = f"{f.package}.{m.name}"
                 if len(p) == 4 and p[2] == 2:
@@ -94,6 +115,18 @@ class Contract:
                 if len(p) == 4 and p[2] == 2:
                     name += "." + e.value[p[3]].name
                 self.docs[name] = text
+
+    def doc(self, full):
+        """What the contract says of an op, event, inspection, enum or value."""
+        if not self.docs.get(full):
+            die(f"{full} has no words (a comment before it)")
+        return self.docs[full]
+
+    def field_doc(self, full, name):
+        """A field's own words: it may leave them to words.txt."""
+        if f"{full}.{name}" not in self.docs and name not in self.words:
+            die(f"{full}.{name} has no words, and words.txt has none for its name")
+        return self.docs.get(f"{full}.{name}", "")
 
     def option(self, owner, name):
         kind = "FieldOptions" if isinstance(owner, F) else "MessageOptions"
@@ -247,15 +280,20 @@ class Tables:
             self.enum_index[full] = len(rows)
             self.lines.append(f"static const struct contract_value values_{ident}[] = {{")
             for v in e.value:
-                doc = self.c.docs.get(f"{full}.{v.name}", "")
+                doc = self.value_doc(full, e, v)
                 self.lines.append(f"\t{{{c_string(v.name)}, {v.number:#x}u, {c_string(doc)}}},")
             self.lines.append("};\n")
             rows.append(f"\t{{{c_string(full[len('zoned.v1.'):])}, values_{ident}, {len(e.value)}, "
-                        f"{c_string(self.c.docs.get(full, ''))}}},")
+                        f"{c_string(self.c.doc(full))}}},")
         self.lines.append("const struct contract_enum contract_enums[] = {")
         self.lines += rows
         self.lines.append("};")
         self.lines.append(f"const unsigned contract_nr_enums = {len(rows)};\n")
+
+    def value_doc(self, full, e, v):
+        if e.name == "EventKind" and v.number:
+            return self.c.doc("zoned.v1." + event_message(v.name))
+        return self.c.doc(f"{full}.{v.name}")
 
     def enum_ref(self, full):
         return f"&contract_enums[{self.enum_index[full]}]"
@@ -276,7 +314,7 @@ class Tables:
         if not limit:
             limit = {"FIELD_BOOL": 1, "FIELD_U64": 2**64 - 1}.get(kind, 2**32 - 1)
         length = a.max_length or (16384 if kind == "FIELD_U32_LIST" else 65536)
-        doc = self.c.docs.get(f"{full}.{f.name}", "")
+        doc = self.c.field_doc(full, f.name)
         return (f"{{{c_string(f.name)}, {f.number}, {kind}, {c_string(a.unit)}, {a.min:#x}u, {limit:#x}u, "
                 f"{{{', '.join(enums)}}}, {'true' if a.flags else 'false'}, "
                 f"{'true' if a.required else 'false'}, {length}, {self.thing(a)}, "
@@ -335,7 +373,7 @@ class Tables:
             answers = self.answers(snake(name), info)
             rows.append(f"\t[{info.code}] = {{{info.code}, {c_string(name)}, {c_string(snake(name))}, "
                         f"{c_string(info.word)}, {args}, {values}, {answers}, "
-                        f"{c_string(self.c.docs.get(full, ''))}}},")
+                        f"{c_string(self.c.doc(full))}}},")
         self.lines.append("const struct contract_op contract_ops[OP_CODE_END] = {")
         self.lines += rows
         self.lines.append("};\n")
@@ -363,7 +401,7 @@ class Tables:
             rows.append(f"\t[{v.number}] = {{{v.number}, {c_string(name)}, "
                         f"{c_string(v.name[len('EVENT_'):].lower())}, "
                         f"{'true' if info.notable else 'false'}, {fields}, "
-                        f"{c_string(self.c.docs.get(full, ''))}}},")
+                        f"{c_string(self.c.doc(full))}}},")
         self.lines.append("const struct contract_event contract_events[EVENT_KIND_END] = {")
         self.lines += rows
         self.lines.append("};\n")
@@ -383,7 +421,7 @@ class Tables:
             self.lines += lists
             self.lines.append("};\n")
             rows.append(f"\t{{{f.number}, {c_string(f.name)}, {c_string(info.word)}, {args}, "
-                        f"rows_{f.name}, {len(lists)}, {c_string(self.c.docs.get(full, ''))}}},")
+                        f"rows_{f.name}, {len(lists)}, {c_string(self.c.doc(full))}}},")
         self.lines.append("const struct contract_inspection contract_inspections[] = {")
         self.lines += rows
         self.lines.append("};")
@@ -403,6 +441,13 @@ class Tables:
         self.lines += [f"\t{{{c_string(n)}, {c_string(d)}}}," for n, d in rows]
         self.lines.append("};")
         self.lines.append(f"const unsigned contract_nr_docs = {len(rows)};\n")
+
+    def words(self):
+        rows = sorted(self.c.words.items())
+        self.lines.append("const struct contract_doc contract_words[] = {")
+        self.lines += [f"\t{{{c_string(n)}, {c_string(d)}}}," for n, d in rows]
+        self.lines.append("};")
+        self.lines.append(f"const unsigned contract_nr_words = {len(rows)};\n")
 
 
 TABLES_H = HEAD + """
@@ -523,6 +568,10 @@ extern const struct contract_fields contract_machine_config;
 /* Sorted by name. */
 extern const struct contract_doc contract_docs[];
 extern const unsigned contract_nr_docs;
+
+/* What a field or column of a name means where it has no words of its own, by name. */
+extern const struct contract_doc contract_words[];
+extern const unsigned contract_nr_words;
 
 #endif
 """
@@ -665,8 +714,8 @@ def check_op_lists(c, ops):
 
 
 def main():
-    c = Contract(sys.argv[1])
-    out = Path(sys.argv[2])
+    c = Contract(sys.argv[1], sys.argv[2])
+    out = Path(sys.argv[3])
     out.mkdir(parents=True, exist_ok=True)
     ops = sorted(((n.split(".")[-1], c.option(m, "op")) for n, m in c.messages.items()
                   if n.startswith("zoned.v1.") and c.has_option(m, "op")), key=lambda x: x[1].code)
@@ -683,6 +732,7 @@ def main():
     t.inspections()
     t.machine_config()
     t.docs()
+    t.words()
     (out / "contract_tables.h").write_text(TABLES_H)
     (out / "contract_tables.c").write_text(
         HEAD + '\n#include "contract_tables.h"\n\n' + "\n".join(t.lines))

@@ -1,8 +1,9 @@
 /*
  * explain.c - what a name means: every op, inspection, event, enum, value, message and
- * field of the contract, in the contract's own words; and the history's views, if the
- * daemon can be asked.
+ * field of the contract, and every column of the history, in the contract's own words;
+ * and the history's views, if the daemon can be asked.
  */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,34 @@ static bool same(const char *a, const char *b)
 	return *a == *b;
 }
 
+static int compare_word(const void *name, const void *word)
+{
+	return strcmp(name, ((const struct contract_doc *)word)->name);
+}
+
+const char *word_doc(const char *name)
+{
+	const struct contract_doc *word =
+	    bsearch(name, contract_words, contract_nr_words, sizeof *contract_words, compare_word);
+
+	return word ? word->doc : "";
+}
+
+const char *field_doc(const struct contract_field *f)
+{
+	return *f->doc ? f->doc : word_doc(f->name);
+}
+
+/* "pfn; " or "flags of Gfp, GfpBit; " or "a Zone; ": what kind of value it is. */
+static void print_kind(const struct contract_field *f)
+{
+	if (f->enums[0])
+		printf("%s %s%s%s; ", f->is_flags ? "flags of" : "a", f->enums[0]->name,
+		       f->enums[1] ? ", " : "", f->enums[1] ? f->enums[1]->name : "");
+	else if (*f->unit)
+		printf("%s; ", f->unit);
+}
+
 static void explain_fields(const char *title, const struct contract_fields *fields)
 {
 	unsigned i, n = fields->nr_ints + (fields->data != NULL);
@@ -29,8 +58,9 @@ static void explain_fields(const char *title, const struct contract_fields *fiel
 		const struct contract_field *f =
 		    i < fields->nr_ints ? &fields->ints[i] : fields->data;
 
-		printf("    %-18s %s%s%s\n", f->name, f->unit, *f->unit && *f->doc ? "; " : "",
-		       f->doc);
+		printf("    %-18s ", f->name);
+		print_kind(f);
+		printf("%s\n", field_doc(f));
 	}
 }
 
@@ -123,53 +153,93 @@ static bool explain_enum(const char *name)
 	return found;
 }
 
-static unsigned explain_column_of(const char *owner, const struct contract_fields *fields,
-				  const char *name)
+/* Where a field of this name occurs: those with words of their own in a line each, and how
+ * many there are without. */
+struct column {
+	const char *name;
+	unsigned found, plain;
+	char where[400]; /* of the plain ones, as far as they fit */
+};
+
+static void note_plain(struct column *c, const char *owner)
 {
-	unsigned i, n = fields->nr_ints + (fields->data != NULL), found = 0;
+	size_t used = strlen(c->where), length = strlen(owner);
+
+	if (used + length + sizeof ", , ..." > sizeof c->where)
+		owner = "...";
+	if (c->plain == 0 || strcmp(c->where + used - 3, "...") != 0)
+		snprintf(c->where + used, sizeof c->where - used, "%s%s", used ? ", " : "", owner);
+	c->plain++;
+}
+
+static void explain_column_of(struct column *c, const char *owner,
+			      const struct contract_fields *fields)
+{
+	unsigned i, n = fields->nr_ints + (fields->data != NULL);
 
 	for (i = 0; i < n; i++) {
 		const struct contract_field *f =
 		    i < fields->nr_ints ? &fields->ints[i] : fields->data;
 
-		if (same(f->name, name)) {
-			printf("  %-24s %s%s%s\n", owner, f->unit, *f->unit && *f->doc ? "; " : "",
-			       f->doc);
-			found++;
+		if (!same(f->name, c->name))
+			continue;
+		c->found++;
+		if (!*f->doc) {
+			note_plain(c, owner);
+			continue;
 		}
+		printf("  %-24s ", owner);
+		print_kind(f);
+		printf("%s\n", f->doc);
 	}
-	return found;
 }
 
-/* A column's name: everywhere that it occurs. */
+/* As the contract writes names. */
+static void folded(const char *name, char *to, size_t size)
+{
+	snprintf(to, size, "%s", name);
+	for (; *to; to++)
+		*to = (char)(*to == '-' ? '_' : tolower((unsigned char)*to));
+}
+
+/* A column's name: everywhere that it occurs. An answer's field that has the name of one of
+ * the op's arguments is result_NAME in the history. */
 static bool explain_column(const char *name)
 {
-	char owner[96];
-	unsigned i, k, found = 0;
+	char owner[96], word[64];
+	struct column c = {.name = word};
+	const char *doc;
+	unsigned i, k;
 
+	folded(name, word, sizeof word);
+	if (!*word_doc(word) && strncmp(word, "result_", 7) == 0)
+		memmove(word, word + 7, strlen(word + 7) + 1);
+	doc = word_doc(word);
+	if (*doc)
+		printf("%s is a column. %s\n", word, doc);
 	for (i = 0; i < OP_CODE_END; i++)
 		if (contract_ops[i].code) {
 			snprintf(owner, sizeof owner, "%s ->", contract_ops[i].word);
-			found +=
-			    explain_column_of(contract_ops[i].word, &contract_ops[i].args, name);
-			found += explain_column_of(owner, &contract_ops[i].values, name);
+			explain_column_of(&c, contract_ops[i].word, &contract_ops[i].args);
+			explain_column_of(&c, owner, &contract_ops[i].values);
 		}
 	for (i = 0; i < EVENT_KIND_END; i++)
-		if (contract_events[i].kind)
-			found += explain_column_of(contract_events[i].message,
-						   &contract_events[i].fields, name);
+		if (contract_events[i].kind) {
+			snprintf(owner, sizeof owner, "event %s", contract_events[i].name);
+			explain_column_of(&c, owner, &contract_events[i].fields);
+		}
 	for (i = 0; i < contract_nr_inspections; i++)
 		for (k = 0; k < contract_inspections[i].nr_rows; k++) {
-			snprintf(owner, sizeof owner, "%s, %s", contract_inspections[i].word,
+			snprintf(owner, sizeof owner, "%s's %s", contract_inspections[i].word,
 				 contract_inspections[i].rows[k].name);
-			found += explain_column_of(owner, &contract_inspections[i].rows[k].columns,
-						   name);
+			explain_column_of(&c, owner, &contract_inspections[i].rows[k].columns);
 		}
-	found += explain_column_of("machine create", &contract_machine_config, name);
-	if (found)
-		printf("  (%s: a name of %u fields; a unit, and what the contract says)\n\n", name,
-		       found);
-	return found != 0;
+	explain_column_of(&c, "machine create", &contract_machine_config);
+	if (c.plain)
+		printf("  of %s\n", c.where);
+	if (c.found || *doc)
+		printf("\n");
+	return c.found || *doc;
 }
 
 static bool explain_doc(const char *name)
@@ -242,6 +312,8 @@ void explain_each(name_fn *fn, void *arg)
 			fn(arg, contract_enums[i].values[k].name, contract_enums[i].values[k].doc);
 	for (i = 0; i < contract_nr_docs; i++)
 		fn(arg, contract_docs[i].name, contract_docs[i].doc);
+	for (i = 0; i < contract_nr_words; i++)
+		fn(arg, contract_words[i].name, contract_words[i].doc);
 }
 
 static int not_found(const char *name)
@@ -280,8 +352,10 @@ int explain_command(struct ctl *ctl, int argc, char **argv)
 		printf(
 		    "zonectl explain - what a name means\n\nusage: zonectl explain NAME...\n\n"
 		    "An op (alloc, AllocPages), an event (zone_fallback), a status (NOT_LIFO), a\n"
-		    "flag (GFP_HIGHUSER), a column (watermark's `below`), a message or field\n"
-		    "(MachineConfig.ram), a view of the history (zone_fallbacks).\n");
+		    "flag (GFP_HIGHUSER), a column (managed, latency_ns), a message or field\n"
+		    "(MachineConfig.ram), a view of the history (zone_fallbacks). Where Linux has "
+		    "the\n"
+		    "same, it says where.\n");
 	} else if (a.nr_words == 0) {
 		rc = usage_error("explain what? zonectl explain NAME");
 	}

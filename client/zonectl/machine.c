@@ -45,7 +45,7 @@ struct config_flags {
 
 static void describe(const struct contract_field *f, char *to, size_t size)
 {
-	size_t n = (size_t)snprintf(to, size, "%s%s", f->doc, *f->doc ? " " : "");
+	size_t n = (size_t)snprintf(to, size, "%s ", field_doc(f));
 	unsigned i;
 
 	for (i = 0; f->kind == FIELD_ENUM && i < f->enums[0]->nr_values && n < size; i++)

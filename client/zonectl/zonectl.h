@@ -170,6 +170,10 @@ bool op_set_text(ProtobufCMessage *m, const struct contract_field *f, const char
 /* A list's numbers from "1,2,3"; the caller frees them. NULL: err says why. */
 uint32_t *list_parse(const struct contract_field *f, const char *text, size_t *ret_n, char *err,
 		     size_t err_size);
+/* What a field means: its own words, or those that its name has everywhere. */
+const char *field_doc(const struct contract_field *f);
+/* "" if the name has none. */
+const char *word_doc(const char *name);
 /* NULL: no field of that name. */
 const struct contract_field *fields_find(const struct contract_fields *fields, const char *name);
 /* {"op": word, "number": ..., "status": ..., values} of a result. */

@@ -177,6 +177,29 @@ class EveryOp(Case):
         for word in CONTRACT.ops:
             self.assertIn(f"zonectl {word})", out)
         self.assertIn("Unmapped out of order.", out)
+        # Nothing without words; and what Linux has, with the place where it has it.
+        enums = {n: CONTRACT.pool.FindEnumTypeByName("zoned.v1." + n) for n in ("EventKind", "Status")}
+        events = [v.name for v in enums["EventKind"].values if v.number]
+        out = self.ctl("explain", *events, *CONTRACT.ops, *CONTRACT.inspections).stdout
+        for line in out.splitlines():
+            self.assertRegex(line, r"^$|^\w+ is an? .*\. \S|^  \S.*(:|_\w+|\w+)$|^  +\S+ +\S", "a name without words")
+            self.assertNotRegex(line, r"; $|^    \S+ *$")
+        explained = sorted({l for l in out.splitlines() if re.match(r"\w+ is an event", l)})
+        self.assertEqual(len(explained), len(events))
+        sources = [l for l in explained if "Linux" in l or "a bug in the engine" in l]
+        self.assertEqual(sources, explained)
+        out = self.ctl("explain", *[v.name for v in enums["Status"].values]).stdout
+        for value in enums["Status"].values:
+            self.assertRegex(out, rf"(?m)^{value.name} is a Status \([^)]*\)\. \S")
+        self.assertIn("WRONG_ORDER is a Status (13, 0xd). The frame was allocated with another order", out)
+        # A column: what it is, and where it is something more.
+        out = self.ctl("explain", "pfn", "order", "latency-ns").stdout
+        self.assertIn("pfn is a column. Number of a frame", out)
+        self.assertIn("First frame of the block.", out)
+        self.assertIn("latency_ns is a column.", out)
+        self.assertIn("--pfn PFN                Number of a frame", self.ctl("free", "--help").stdout)
+        err = self.ctl("explain", "latency_n", code=USAGE).stderr
+        self.assertIn("did you mean latency_ns?", err)
         err = self.ctl("explain", "ZONE_HIHGMEM", code=USAGE).stderr
         self.assertIn("did you mean ZONE_HIGHMEM?", err)
 

@@ -2,10 +2,13 @@
 
     test_cli_daemon.py ZONECTL ZONED CLIENT_DIR [unittest arguments]
 """
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -72,6 +75,16 @@ class Daemon(unittest.TestCase):
         self.assertEqual(rows, [{"owner": "me", "from_op": 1, "pfn": page["pfn"]}])
         tail = [json.loads(l) for l in self.ctl("tail", "--no-follow", "--json", "--op", "kmap").splitlines()]
         self.assertEqual([(r["op"], r["args"]["pfn"], r["values"]["va"]) for r in tail], [("kmap", page["pfn"], va)])
+
+    def test_every_column_of_the_history_is_explained(self):
+        self.ctl("machine", "create", "m0", "--ram", "64M")
+        with contextlib.closing(sqlite3.connect(f"file:{self.dir}/history.db?mode=ro", uri=True)) as history:
+            names = [n for n, in history.execute(
+                "select distinct p.name from sqlite_schema s, pragma_table_info(s.name) p where s.type = 'view'")]
+        # Fields by number say nothing by themselves, and X_names is X as a text.
+        plain = [n for n in names if not re.fullmatch(r"[av]\d", n) and not n.endswith("_names")]
+        self.assertGreater(len(plain), 120)
+        self.ctl("explain", *plain)
 
     def test_pipe_parks_and_wakes(self):
         self.ctl("machine", "create", "m0", "--ram", "1G", "--pae")
