@@ -14,7 +14,7 @@ build_packages=(gcc make cmake ninja-build pkg-config libc6-dev python3 python3-
 	zlib1g-dev libcmocka-dev)
 run_packages=(sqlite3)
 test_packages=(clang clang-format clang-tidy libclang-rt-14-dev qemu-system-x86 gdb sqlite3
-	python3-grpcio python3-grpc-tools git mandoc zsh fish chromium)
+	python3-grpcio python3-grpc-tools python3-pandas git mandoc zsh fish chromium)
 bench_packages=(g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client)
 
 say() { printf '%s\n' "$*"; }

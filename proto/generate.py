@@ -393,6 +393,19 @@ class Tables:
 }
 """)
 
+    def split(self):
+        self.lines.append("uint32_t contract_split(const char *name)")
+        self.lines.append("{")
+        self.lines.append(f"\tconst struct contract_enum *splits = "
+                          f"{self.enum_ref('zoned.v1.Split')};\n")
+        self.lines.append("""\tfor (unsigned i = 0; i < splits->nr_values; i++)
+		if (splits->values[i].number &&
+		    strcasecmp(splits->values[i].name + sizeof "SPLIT_" - 1, name) == 0)
+			return splits->values[i].number << 20;
+	return 0;
+}
+""")
+
     def events(self):
         rows = []
         for v, name, full, ints in events(self.c):
@@ -448,6 +461,24 @@ class Tables:
         self.lines += [f"\t{{{c_string(n)}, {c_string(d)}}}," for n, d in rows]
         self.lines.append("};")
         self.lines.append(f"const unsigned contract_nr_words = {len(rows)};\n")
+        self.lines.append("""static int compare_word(const void *name, const void *word)
+{
+	return strcmp(name, ((const struct contract_doc *)word)->name);
+}
+
+const char *contract_word(const char *name)
+{
+	const struct contract_doc *word = bsearch(name, contract_words, contract_nr_words,
+						  sizeof *contract_words, compare_word);
+
+	return word ? word->doc : "";
+}
+
+const char *contract_field_doc(const struct contract_field *f)
+{
+	return *f->doc ? f->doc : contract_word(f->name);
+}
+""")
 
 
 TABLES_H = HEAD + """
@@ -556,6 +587,10 @@ struct contract_doc {
 /* What a status means of an op: its own words for it, else the status's. Never NULL. */
 const char *contract_why(uint32_t code, uint32_t status);
 
+/* The page offset that a split's name (3G_OPT) stands for, in any case; 0: none does. */
+uint32_t contract_split(const char *name);
+#define CONTRACT_SPLIT_NAMES @SPLITS@
+
 /* Indexed by op code and event kind. */
 extern const struct contract_op contract_ops[OP_CODE_END];
 extern const struct contract_event contract_events[EVENT_KIND_END];
@@ -572,6 +607,9 @@ extern const unsigned contract_nr_docs;
 /* What a field or column of a name means where it has no words of its own, by name. */
 extern const struct contract_doc contract_words[];
 extern const unsigned contract_nr_words;
+const char *contract_word(const char *name); /* "": none */
+/* What a field means: its own words, or those of its name. */
+const char *contract_field_doc(const struct contract_field *f);
 
 #endif
 """
@@ -728,14 +766,17 @@ def main():
     t.enums()
     t.ops(ops)
     t.why()
+    t.split()
     t.events()
     t.inspections()
     t.machine_config()
     t.docs()
     t.words()
-    (out / "contract_tables.h").write_text(TABLES_H)
+    splits = [v.name.removeprefix("SPLIT_") for v in c.enums["zoned.v1.Split"].value if v.number]
+    (out / "contract_tables.h").write_text(TABLES_H.replace("@SPLITS@", c_string(", ".join(splits))))
     (out / "contract_tables.c").write_text(
-        HEAD + '\n#include "contract_tables.h"\n\n' + "\n".join(t.lines))
+        HEAD + '\n#include "contract_tables.h"\n\n#include <stdlib.h>\n#include <string.h>\n'
+        "#include <strings.h>\n\n" + "\n".join(t.lines))
     write_protobuf(c, ops, out)
 
 

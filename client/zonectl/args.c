@@ -5,6 +5,7 @@
  * and words may be mixed; `--flag value` and `--flag=value` are the same; `--` ends
  * the flags.
  */
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,12 @@ const char *kebab(const char *name, char *to, size_t size)
 
 /* ---- suggestions ---- */
 
+/* Capitals and the two kinds of dashes are no typos. */
+static int plain_letter(char c)
+{
+	return c == '-' ? '_' : tolower((unsigned char)c);
+}
+
 /* Edits (one letter more, less, other, or two swapped) between two short words. */
 static unsigned edit_distance(const char *a, const char *b)
 {
@@ -103,18 +110,28 @@ static unsigned edit_distance(const char *a, const char *b)
 		d[0][j] = (unsigned)j;
 	for (i = 1; i <= la; i++)
 		for (j = 1; j <= lb; j++) {
-			unsigned best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+			int x = plain_letter(a[i - 1]), y = plain_letter(b[j - 1]);
+			unsigned best = d[i - 1][j - 1] + (x != y);
 
 			if (d[i - 1][j] + 1 < best)
 				best = d[i - 1][j] + 1;
 			if (d[i][j - 1] + 1 < best)
 				best = d[i][j - 1] + 1;
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-			    d[i - 2][j - 2] + 1 < best)
+			if (i > 1 && j > 1 && x == plain_letter(b[j - 2]) &&
+			    plain_letter(a[i - 2]) == y && d[i - 2][j - 2] + 1 < best)
 				best = d[i - 2][j - 2] + 1;
 			d[i][j] = best;
 		}
 	return d[la][lb];
+}
+
+static bool begins_with(const char *text, const char *with)
+{
+	while (*with && plain_letter(*text) == plain_letter(*with)) {
+		text++;
+		with++;
+	}
+	return !*with;
 }
 
 void suggest(struct suggestion *s, const char *candidate)
@@ -124,7 +141,7 @@ void suggest(struct suggestion *s, const char *candidate)
 	unsigned distance = edit_distance(s->word, candidate);
 
 	/* A word typed short, `buddy` for `buddyinfo`, is as near as one typo. */
-	if (length >= 3 && strncmp(s->word, candidate, length) == 0)
+	if (length >= 3 && begins_with(candidate, s->word))
 		distance = 1;
 	if (distance <= limit && (!s->nearest || distance < s->distance)) {
 		s->nearest = candidate;

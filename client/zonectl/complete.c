@@ -25,8 +25,11 @@ bool completing(void)
 
 void complete_offer(const char *word, const char *help)
 {
+	const char *end = strstr(help, ". "); /* a sentence is enough */
+	int length = (int)(end ? (size_t)(end + 1 - help) : strcspn(help, "\n"));
+
 	if (strncmp(word, partial, strlen(partial)) == 0)
-		printf("%s%s\t%.*s\n", before, word, (int)strcspn(help, "\n"), help);
+		printf("%s%s\t%.*s\n", before, word, length, help);
 }
 
 /* Names of an enum. Of flags joined by '|' the last is completed. */
@@ -79,20 +82,48 @@ static const struct contract_fields *fields_of(const char *command)
 	return op ? &op->args : i ? &i->args : NULL;
 }
 
-/* --backend sim|kernel: what may stand there is in the placeholder. */
-static void offer_alternatives(const char *placeholder, const char *help)
+/* Words with a '|' or a comma and a blank between them. */
+static void offer_words(const char *words, const char *help)
 {
 	char word[64];
 
-	if (!strchr(placeholder, '|'))
-		return;
-	while (*placeholder) {
-		size_t length = strcspn(placeholder, "|");
+	while (*words) {
+		size_t length = strcspn(words, "|, ");
 
-		snprintf(word, sizeof word, "%.*s", (int)length, placeholder);
+		snprintf(word, sizeof word, "%.*s", (int)length, words);
 		complete_offer(word, help);
-		placeholder += length + (placeholder[length] == '|');
+		words += length + strspn(words + length, "|, ");
 	}
+}
+
+/* What may stand behind a flag that is not a field of the contract; where its placeholder
+ * is words with bars (sim|kernel) it says so itself. */
+static void offer_alternatives(const struct flag *flag)
+{
+	static const char *const known[][2] = {
+	    {"split", CONTRACT_SPLIT_NAMES},
+	    {"detail", "ops, notable, all"},
+	};
+	unsigned i;
+
+	if (strchr(flag->value, '|'))
+		offer_words(flag->value, flag->help);
+	for (i = 0; i < sizeof known / sizeof *known; i++)
+		if (strcmp(known[i][0], flag->name) == 0)
+			offer_words(known[i][1], flag->help);
+}
+
+/* tail --op and --event */
+static void offer_kinds(bool ops)
+{
+	unsigned i;
+
+	for (i = 0; ops && i < OP_CODE_END; i++)
+		if (contract_ops[i].code)
+			complete_offer(contract_ops[i].word, contract_ops[i].doc);
+	for (i = 0; !ops && i < EVENT_KIND_END; i++)
+		if (contract_events[i].kind)
+			complete_offer(contract_events[i].name, contract_events[i].doc);
 }
 
 static void offer_value(struct ctl *ctl, const char *command, const struct flag *flag)
@@ -109,8 +140,11 @@ static void offer_value(struct ctl *ctl, const char *command, const struct flag 
 		offer_machines(ctl);
 	else if (fields && (f = fields_find(fields, name)))
 		offer_field(f);
+	else if (strcmp(command, "tail") == 0 &&
+		 (strcmp(name, "op") == 0 || strcmp(name, "event") == 0))
+		offer_kinds(name[0] == 'o');
 	else
-		offer_alternatives(flag->value, flag->help);
+		offer_alternatives(flag);
 }
 
 static void offer(void *arg, const char *word, const char *help)
@@ -129,6 +163,10 @@ static void offer_word(struct ctl *ctl, const char *command, unsigned nth)
 		commands_each(offer, NULL);
 	if (strcmp(command, "explain") == 0)
 		explain_each(offer, NULL);
+	if (strcmp(command, "lesson") == 0 && nth == 0)
+		lessons_each(offer, NULL);
+	if (strcmp(command, "completion") == 0 && nth == 0)
+		offer_words("bash, zsh, fish", "a shell");
 	if (strncmp(command, "machine ", 8) == 0) {
 		if (strcmp(command, "machine create") != 0)
 			offer_machines(ctl);

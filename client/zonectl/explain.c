@@ -20,24 +20,6 @@ static bool same(const char *a, const char *b)
 	return *a == *b;
 }
 
-static int compare_word(const void *name, const void *word)
-{
-	return strcmp(name, ((const struct contract_doc *)word)->name);
-}
-
-const char *word_doc(const char *name)
-{
-	const struct contract_doc *word =
-	    bsearch(name, contract_words, contract_nr_words, sizeof *contract_words, compare_word);
-
-	return word ? word->doc : "";
-}
-
-const char *field_doc(const struct contract_field *f)
-{
-	return *f->doc ? f->doc : word_doc(f->name);
-}
-
 /* "pfn; " or "flags of Gfp, GfpBit; " or "a Zone; ": what kind of value it is. */
 static void print_kind(const struct contract_field *f)
 {
@@ -60,7 +42,7 @@ static void explain_fields(const char *title, const struct contract_fields *fiel
 
 		printf("    %-18s ", f->name);
 		print_kind(f);
-		printf("%s\n", field_doc(f));
+		printf("%s\n", contract_field_doc(f));
 	}
 }
 
@@ -212,9 +194,9 @@ static bool explain_column(const char *name)
 	unsigned i, k;
 
 	folded(name, word, sizeof word);
-	if (!*word_doc(word) && strncmp(word, "result_", 7) == 0)
+	if (!*contract_word(word) && strncmp(word, "result_", 7) == 0)
 		memmove(word, word + 7, strlen(word + 7) + 1);
-	doc = word_doc(word);
+	doc = contract_word(word);
 	if (*doc)
 		printf("%s is a column. %s\n", word, doc);
 	for (i = 0; i < OP_CODE_END; i++)
@@ -297,6 +279,31 @@ static bool explain_view(struct ctl *ctl, const char *name)
 out:
 	free(word);
 	return found;
+}
+
+static void fields_each(const struct contract_fields *fields, name_fn *fn, void *arg)
+{
+	unsigned i;
+
+	for (i = 0; i < fields->nr_ints; i++)
+		fn(arg, fields->ints[i].name, contract_field_doc(&fields->ints[i]));
+}
+
+void columns_each(name_fn *fn, void *arg)
+{
+	unsigned i;
+
+	for (i = 0; i < contract_nr_words; i++)
+		fn(arg, contract_words[i].name, contract_words[i].doc);
+	for (i = 0; i < OP_CODE_END; i++)
+		if (contract_ops[i].code) {
+			fields_each(&contract_ops[i].args, fn, arg);
+			fields_each(&contract_ops[i].values, fn, arg);
+		}
+	for (i = 0; i < EVENT_KIND_END; i++)
+		if (contract_events[i].kind)
+			fields_each(&contract_events[i].fields, fn, arg);
+	fields_each(&contract_machine_config, fn, arg);
 }
 
 void explain_each(name_fn *fn, void *arg)

@@ -37,13 +37,13 @@ enum {
 
 static const struct flag import_flags[] = {
     {"state", 0, "FILE",
-     "the exact state at the trace's beginning; default: state-begin.jsonl\n"
+     "the exact state at the trace's beginning; default: state-begin.jsonl "
      "in the trace's folder, if it is there"},
     {"fresh", 0, NULL,
-     "load no state: frames then differ, and what is freed without having\n"
+     "load no state: frames then differ, and what is freed without having "
      "been allocated in the trace is left out"},
     {"unboost", 0, NULL,
-     "take boosts back after every allocation: for a trace without\n"
+     "take boosts back after every allocation: for a trace without "
      "mm_page_alloc_extfrag events, which say when one may have been given"},
 };
 enum { NR_IMPORT_FLAGS = sizeof import_flags / sizeof *import_flags };

@@ -110,7 +110,7 @@ static void inspect_help(const struct contract_inspection *i, const struct flag 
 		for (c = 0; c < i->rows[k].columns.nr_ints; c++) {
 			const struct contract_field *f = &i->rows[k].columns.ints[c];
 
-			printf("  %-28s %s\n", f->name, field_doc(f));
+			printf("  %-28s %s\n", f->name, contract_field_doc(f));
 		}
 	}
 	printf("\n");
@@ -148,7 +148,7 @@ int inspect_command(struct ctl *ctl, const struct contract_inspection *i, int ar
 		const struct contract_field *f = &i->args.ints[k];
 
 		flags[k + 1] = (struct flag){kebab(f->name, names[k], sizeof names[k]), 0,
-					     value_placeholder(f), field_doc(f)};
+					     value_placeholder(f), contract_field_doc(f)};
 	}
 	rc = args_parse(ctl, i->word, argc, argv, flags, i->args.nr_ints + 1, &a);
 	if (rc != EXIT_DONE)

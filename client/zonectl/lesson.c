@@ -9,7 +9,7 @@
 static const char mark[] = "-- lesson: ";
 
 static const struct flag lesson_flags[] = {
-    {"backend", 'b', "NAME", "sim or kernel: where it runs; default sim"},
+    {"backend", 'b', "sim|kernel", "where it runs; default sim"},
     {"keep", 'k', NULL, "leave its machines when it ends, to look into them"},
     {"show", 's', NULL, "print the script instead of running it"},
     {"all", 'a', NULL, "run every lesson, one after the other"},
@@ -21,10 +21,8 @@ static bool is_lesson(const struct embedded *e)
 	return strncmp(e->text, mark, sizeof mark - 1) == 0;
 }
 
-static void list_lessons(void)
+void lessons_each(name_fn *fn, void *arg)
 {
-	static const char *const names[] = {"LESSON", "WHAT IT SHOWS"};
-	struct table *t = table_new(2, names);
 	unsigned i;
 
 	for (i = 0; i < nr_embedded_scripts; i++) {
@@ -35,8 +33,21 @@ static void list_lessons(void)
 			continue;
 		snprintf(what, sizeof what, "%.*s", (int)strcspn(e->text + sizeof mark - 1, "\n"),
 			 e->text + sizeof mark - 1);
-		table_add(t, (const char *const[]){e->name, what});
+		fn(arg, e->name, what);
 	}
+}
+
+static void add_row(void *table, const char *name, const char *what)
+{
+	table_add(table, (const char *const[]){name, what});
+}
+
+static void list_lessons(void)
+{
+	static const char *const names[] = {"LESSON", "WHAT IT SHOWS"};
+	struct table *t = table_new(2, names);
+
+	lessons_each(add_row, t);
 	table_print(t, stdout);
 	table_free(t);
 }

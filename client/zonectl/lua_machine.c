@@ -346,6 +346,19 @@ static int method_inspect(lua_State *L)
 
 /* ---- machines by name ---- */
 
+static void no_machine(lua_State *L, const char *name) __attribute__((noreturn));
+
+/* A machine, or what else of its name was asked for, is not there. */
+static void no_machine(lua_State *L, const char *name)
+{
+	struct ctl *ctl = script_of(L)->ctl;
+	char why[512], hint[256];
+
+	snprintf(why, sizeof why, "%s", zoned_error(ctl->z));
+	ctl_machine_hint(ctl, name, hint, sizeof hint);
+	script_raise(L, EXIT_REFUSED, "%s: NOT_FOUND: %s%s%s", name, why, *hint ? "\n" : "", hint);
+}
+
 /* A unary call of the service Machines; the caller frees the reply. */
 static ProtobufCMessage *machines_call(lua_State *L, const char *method,
 				       const ProtobufCMessageDescriptor *request_type,
@@ -362,6 +375,8 @@ static ProtobufCMessage *machines_call(lua_State *L, const char *method,
 		message_set_string(request, 1, name);
 	rc = zoned_call(z, path, request, reply_type, script_of(L)->ctl->timeout_ms, &reply);
 	message_free(request);
+	if (rc == ZONED_NOT_FOUND && name)
+		no_machine(L, name);
 	if (rc)
 		script_refused(L, name ? name : "machines", rc);
 	return reply;

@@ -256,7 +256,7 @@ struct zoned *script_connection(lua_State *L)
 /* ---- zonectl run ---- */
 
 static const struct flag run_flags[] = {
-    {"backend", 'b', "NAME", "sim or kernel: where zoned.machine makes machines; default sim"},
+    {"backend", 'b', "sim|kernel", "where zoned.machine makes machines; default sim"},
     {"destroy", 0, NULL, "end the machines that the script made when it ends; history stays"},
 };
 enum { NR_RUN_FLAGS = sizeof run_flags / sizeof *run_flags };

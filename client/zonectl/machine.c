@@ -3,7 +3,7 @@
  *
  * The flags of `machine create` are the integer fields of MachineConfig, read from the
  * contract's tables; what is written here is what a table cannot say: the memory map
- * (dmesg.c reads it from Linux's own words), ranges, the names of the splits.
+ * (dmesg.c reads it from Linux's own words), ranges, splits by name.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,17 +14,8 @@
 
 enum { MAX_FLAGS = 40 };
 
-/* PAGE_OFFSET of Linux's CONFIG_VMSPLIT_*. */
-static const struct {
-	const char *name;
-	uint32_t page_offset;
-} splits[] = {
-    {"3G", 0xc0000000},	    {"3G_OPT", 0xb0000000}, {"2G", 0x80000000},
-    {"2G_OPT", 0x78000000}, {"1G", 0x40000000},
-};
-
 static const struct flag create_flags[] = {
-    {"split", 0, "SPLIT", "3G, 3G_OPT, 2G, 2G_OPT, 1G, or the page offset itself; default 3G"},
+    {"split", 0, "SPLIT", CONTRACT_SPLIT_NAMES ", or the page offset itself; default 3G"},
     {"detail", 0, "NAME", "the same as --events: ops, notable, all"},
     {"e820", 0, "FILE", "the firmware's map, in the words of Linux: [mem 0xA-0xB] usable"},
     {"from-dmesg", 0, "FILE",
@@ -45,7 +36,7 @@ struct config_flags {
 
 static void describe(const struct contract_field *f, char *to, size_t size)
 {
-	size_t n = (size_t)snprintf(to, size, "%s ", field_doc(f));
+	size_t n = (size_t)snprintf(to, size, "%s ", contract_field_doc(f));
 	unsigned i;
 
 	for (i = 0; f->kind == FIELD_ENUM && i < f->enums[0]->nr_values && n < size; i++)
@@ -73,17 +64,11 @@ static void collect_flags(struct config_flags *to)
 static int set_split(ProtobufCMessage *config, const char *text)
 {
 	const struct contract_field *f = fields_find(&contract_machine_config, "page_offset");
-	uint64_t value;
-	unsigned i;
+	uint64_t value = contract_split(text);
 
-	for (i = 0; i < sizeof splits / sizeof *splits; i++)
-		if (strcasecmp(text, splits[i].name) == 0) {
-			message_set(config, f->number, splits[i].page_offset);
-			return EXIT_DONE;
-		}
-	if (!number_parse(text, true, &value) || value > UINT32_MAX)
-		return usage_error("machine create: --split %s is none of 3G, 3G_OPT, 2G, 2G_OPT, "
-				   "1G, and no page offset such as 0xc0000000",
+	if (!value && (!number_parse(text, true, &value) || value > UINT32_MAX))
+		return usage_error("machine create: --split %s is none of " CONTRACT_SPLIT_NAMES
+				   ", and no page offset such as 0xc0000000",
 				   text);
 	message_set(config, f->number, value);
 	return EXIT_DONE;
@@ -183,6 +168,27 @@ static void create_help(const struct config_flags *flags)
 
 static void print_machine(struct ctl *ctl, const Zoned__V1__Machine *m);
 
+/* Says how much of the RAM that was asked for the machine cannot use. */
+static void note_unused(struct ctl *ctl, const Zoned__V1__Machine *m)
+{
+	char sql[128], size[16];
+	json_int_t unused = 0;
+	json_t *answer;
+
+	snprintf(sql, sizeof sql, "SELECT sum(size) FROM event_ram_unused WHERE machine_id = %llu",
+		 (unsigned long long)m->id);
+	if (sql_rows(ctl, "machine create", sql, 1, &answer) != EXIT_DONE)
+		return;
+	unused = json_integer_value(
+	    json_array_get(json_array_get(json_object_get(answer, "rows"), 0), 0));
+	json_decref(answer);
+	if (unused)
+		complain(
+		    "%s of its RAM is out of reach and not used%s; see zonectl explain ram_unused",
+		    human_size((uint64_t)unused, size, sizeof size),
+		    m->config && !m->config->pae ? ": --pae reaches 64G" : "");
+}
+
 static int create(struct ctl *ctl, int argc, char **argv)
 {
 	Zoned__V1__CreateRequest request = ZONED__V1__CREATE_REQUEST__INIT;
@@ -216,6 +222,7 @@ static int create(struct ctl *ctl, int argc, char **argv)
 	free(request.name);
 	if (rc == EXIT_DONE) {
 		print_machine(ctl, (Zoned__V1__Machine *)reply);
+		note_unused(ctl, (Zoned__V1__Machine *)reply);
 		message_free(reply);
 	}
 out:
@@ -540,7 +547,11 @@ static int fork_command(struct ctl *ctl, int argc, char **argv)
 		name = a.words[a.nr_words - 1];
 	args_free(&a);
 	if (rc == EXIT_DONE)
-		rc = ctl_need_machine(ctl, "machine fork");
+		rc = a.nr_words == 2 || (a.nr_words == 1 && ctl->machine)
+			 ? EXIT_DONE
+			 : usage_error(
+			       "machine fork: which machine, and what is the new one called? "
+			       "zonectl machine fork MACHINE NAME");
 	if (rc == EXIT_DONE && !*name)
 		rc = usage_error("machine fork: what is the second one to be called?");
 	if (rc != EXIT_DONE)

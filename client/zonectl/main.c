@@ -74,15 +74,48 @@ int ctl_need_machine(const struct ctl *ctl, const char *command)
 			   command);
 }
 
+void ctl_machine_hint(struct ctl *ctl, const char *name, char *to, size_t size)
+{
+	Zoned__V1__ListRequest request = ZONED__V1__LIST_REQUEST__INIT;
+	const Zoned__V1__ListResponse *list;
+	struct suggestion s = {.word = name};
+	ProtobufCMessage *reply;
+	bool there = false;
+	size_t i;
+
+	*to = '\0';
+	if (zoned_call(ctl->z, "/zoned.v1.Machines/List", &request.base,
+		       &zoned__v1__list_response__descriptor, ctl->timeout_ms, &reply))
+		return;
+	list = (const Zoned__V1__ListResponse *)reply;
+	for (i = 0; i < list->n_machines; i++) {
+		there = there || strcmp(list->machines[i]->name, name) == 0;
+		suggest(&s, list->machines[i]->name);
+	}
+	/* Else it is something of that machine's that was not found. */
+	if (!there && !list->n_machines)
+		snprintf(to, size, "There is no machine yet: zonectl machine create %.80s --ram 2G",
+			 name);
+	else if (!there)
+		snprintf(to, size, "%s%s%s`zonectl machine list` names the machines.",
+			 s.nearest ? "Did you mean " : "", s.nearest ? s.nearest : "",
+			 s.nearest ? "? " : "");
+	message_free(reply);
+}
+
 int ctl_failed(struct ctl *ctl, const char *what, int code)
 {
+	char hint[256];
+
 	complain("%s: %s: %s", what, zoned_code_name(code), zoned_error(ctl->z));
 	switch (code) {
 	case ZONED_UNREACHABLE:
 	case ZONED_LOST: return EXIT_UNREACHABLE;
 	case ZONED_NOT_FOUND:
 		if (ctl->machine)
-			fputs("`zonectl machine list` names the machines.\n", stderr);
+			ctl_machine_hint(ctl, ctl->machine, hint, sizeof hint);
+		if (ctl->machine && *hint)
+			fprintf(stderr, "%s\n", hint);
 		return EXIT_REFUSED;
 	case ZONED_UNAUTHENTICATED:
 		fputs("Give the daemon's token with --token-file or $ZONED_TOKEN_FILE.\n", stderr);
@@ -135,7 +168,8 @@ static int ping_command(struct ctl *ctl, int argc, char **argv)
 		rc = usage_error("ping: --count %s is not a number", args_text(&a, "count"));
 	args_free(&a);
 	if (ctl->help) {
-		printf("zonectl ping - time a round trip to the daemon (its health check)\n\n");
+		printf("zonectl ping - time a round trip to the daemon (its health check)\n\n"
+		       "usage: zonectl ping [--count N]\n\n");
 		print_flags("flags:", flags, 1);
 		return EXIT_DONE;
 	}

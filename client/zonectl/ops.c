@@ -369,7 +369,7 @@ struct op_flags {
 
 static void describe(const struct contract_field *f, char *to, size_t size)
 {
-	size_t n = (size_t)snprintf(to, size, "%s ", field_doc(f));
+	size_t n = (size_t)snprintf(to, size, "%s ", contract_field_doc(f));
 	unsigned k, i;
 
 	if (f->required && n < size)
@@ -442,7 +442,7 @@ static void op_help(const struct contract_op *op, const struct op_flags *flags)
 	print_flags("arguments:", flags->flags, flags->nr);
 	printf("\ngives:\n  %-28s %s\n", "number", "the op's number on its machine");
 	for (i = 0; (f = field_at(&op->values, i)); i++)
-		printf("  %-28s %s\n", f->name, field_doc(f));
+		printf("  %-28s %s\n", f->name, contract_field_doc(f));
 	if (op->nr_answers)
 		printf("\nbeside OK it may answer (exit code 1):\n");
 	for (i = 0; i < op->nr_answers; i++)

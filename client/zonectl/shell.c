@@ -164,6 +164,22 @@ static void add_field(lua_State *L, const char *name, const struct contract_enum
 	lua_setfield(L, -2, name);
 }
 
+/* The same of words with commas between. */
+static void add_words(lua_State *L, const char *name, const char *words)
+{
+	lua_Integer n = 0;
+
+	lua_newtable(L);
+	while (*words) {
+		size_t length = strcspn(words, ", ");
+
+		lua_pushlstring(L, words, length);
+		lua_rawseti(L, -2, ++n);
+		words += length + strspn(words + length, ", ");
+	}
+	lua_setfield(L, -2, name);
+}
+
 static void add_fields(lua_State *L, const struct contract_fields *fields)
 {
 	unsigned i;
@@ -196,9 +212,10 @@ static int core_fields(lua_State *L)
 		add_fields(L, &contract_machine_config);
 	for (k = 0; k < 3 && (op || strcmp(name, "with") == 0); k++)
 		add_field(L, context[k], NULL);
-	if (strcmp(name, "machine") == 0)
-		for (k = 0; k < 2; k++)
-			add_field(L, k ? "split" : "name", NULL);
+	if (strcmp(name, "machine") == 0) {
+		add_field(L, "name", NULL);
+		add_words(L, "split", CONTRACT_SPLIT_NAMES);
+	}
 	if (strcmp(name, "expect") == 0)
 		add_field(L, "status", statuses);
 	return 1;
@@ -563,7 +580,7 @@ static void greet(struct shell *sh)
 }
 
 static const struct flag shell_flags[] = {
-    {"backend", 'b', "NAME", "sim or kernel: where zoned.machine makes machines; default sim"},
+    {"backend", 'b', "sim|kernel", "where zoned.machine makes machines; default sim"},
 };
 
 static int shell(struct ctl *ctl, const char *backend)

@@ -405,6 +405,47 @@ static int build(struct ctl *ctl, const struct args *a, Zoned__V1__QueryRequest 
 	return EXIT_DONE;
 }
 
+static void suggest_table(struct ctl *ctl, struct suggestion *s, json_t **ret_names)
+{
+	static const char sql[] = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')";
+	json_t *row;
+	size_t i;
+
+	if (sql_rows(ctl, "sql", sql, 0, ret_names) != EXIT_DONE)
+		return;
+	json_array_foreach (json_object_get(*ret_names, "rows"), i, row)
+		suggest(s, json_string_value(json_array_get(row, 0)));
+}
+
+/* What SQLite did not know, and the nearest that there is. */
+static int statement_failed(struct ctl *ctl, int code)
+{
+	static const char table[] = "no such table: ", column[] = "no such column: ";
+	char error[256];
+	struct suggestion s = {.word = error};
+	json_t *names = NULL;
+	int rc;
+
+	snprintf(error, sizeof error, "%s", zoned_error(ctl->z));
+	rc = ctl_failed(ctl, "sql", code);
+	if (strncmp(error, table, sizeof table - 1) == 0) {
+		s.word = error + sizeof table - 1;
+		suggest_table(ctl, &s, &names);
+	} else if (strncmp(error, column, sizeof column - 1) == 0) {
+		/* t.column */
+		s.word = strrchr(error, '.') ? strrchr(error, '.') + 1 : error + sizeof column - 1;
+		columns_each(suggest_name, &s);
+	}
+	if (s.nearest)
+		fprintf(stderr, "Did you mean %s?\n", s.nearest);
+	else if (s.word != error)
+		fprintf(stderr,
+			"`zonectl sql \"select name from sqlite_schema where type = 'view'\"` "
+			"lists the views, `zonectl explain VIEW` its columns.\n");
+	json_decref(names);
+	return rc;
+}
+
 static int ask(struct ctl *ctl, const Zoned__V1__QueryRequest *request, struct output *o)
 {
 	struct zoned_stream *s;
@@ -426,10 +467,7 @@ static int ask(struct ctl *ctl, const Zoned__V1__QueryRequest *request, struct o
 		truncated = ((Zoned__V1__QueryResponse *)page)->truncated;
 		message_free(page);
 	}
-	if (rc != ZONED_END)
-		rc = ctl_failed(ctl, "sql", rc);
-	else
-		rc = EXIT_DONE;
+	rc = rc == ZONED_END ? EXIT_DONE : statement_failed(ctl, rc);
 	zoned_stream_close(s);
 	finish(o);
 	if (truncated)

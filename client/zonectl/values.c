@@ -243,9 +243,16 @@ static bool in_hex(const struct contract_field *f)
 
 bool value_in_range(const struct contract_field *f, uint64_t value, char *err, size_t err_size)
 {
+	char given[16], most[16];
+
 	if (value >= f->min && value <= f->max)
 		return true;
-	if (in_hex(f) || f->is_flags)
+	if (strcmp(f->unit, "bytes") == 0)
+		snprintf(err, err_size, "%llu bytes (%s) is not in %llu to %llu (%s)",
+			 (unsigned long long)value, human_size(value, given, sizeof given),
+			 (unsigned long long)f->min, (unsigned long long)f->max,
+			 human_size(f->max, most, sizeof most));
+	else if (in_hex(f) || f->is_flags)
 		snprintf(err, err_size, "%#llx is not in %#llx to %#llx", (unsigned long long)value,
 			 (unsigned long long)f->min, (unsigned long long)f->max);
 	else

@@ -170,10 +170,6 @@ bool op_set_text(ProtobufCMessage *m, const struct contract_field *f, const char
 /* A list's numbers from "1,2,3"; the caller frees them. NULL: err says why. */
 uint32_t *list_parse(const struct contract_field *f, const char *text, size_t *ret_n, char *err,
 		     size_t err_size);
-/* What a field means: its own words, or those that its name has everywhere. */
-const char *field_doc(const struct contract_field *f);
-/* "" if the name has none. */
-const char *word_doc(const char *name);
 /* NULL: no field of that name. */
 const struct contract_field *fields_find(const struct contract_fields *fields, const char *name);
 /* {"op": word, "number": ..., "status": ..., values} of a result. */
@@ -227,6 +223,9 @@ typedef void name_fn(void *arg, const char *name, const char *help);
 /* Every command's word; every name that `explain` knows without a daemon. */
 void commands_each(name_fn *fn, void *arg);
 void explain_each(name_fn *fn, void *arg);
+/* Every name that a column of the history's views may have. */
+void columns_each(name_fn *fn, void *arg);
+void lessons_each(name_fn *fn, void *arg);
 /* The same to a suggestion, which is `arg`. */
 name_fn suggest_name;
 
@@ -249,6 +248,9 @@ int ctl_need_machine(const struct ctl *ctl, const char *command);
 /* A unary call. EXIT_DONE, or an exit code after a sentence. */
 int ctl_call(struct ctl *ctl, const char *what, const char *method, const ProtobufCMessage *request,
 	     const ProtobufCMessageDescriptor *reply_type, ProtobufCMessage **ret_reply);
+/* What to say of a machine that was not found: the nearest of those that are there; "" if
+ * it is there. The error of the last call is forgotten. */
+void ctl_machine_hint(struct ctl *ctl, const char *name, char *to, size_t size);
 /* Says why a call failed and returns the exit code for it. */
 int ctl_failed(struct ctl *ctl, const char *what, int code);
 

@@ -1,7 +1,7 @@
 /*
  * settings.c - see settings.h.
  *
- * Ranges, enums and words are the contract's; what is written here is which field of the
+ * Ranges, enums, splits and words are the contract's; what is written here is which field of the
  * engine's configuration each is.
  */
 #include "settings.h"
@@ -39,16 +39,6 @@ static const struct place {
     {"late_pages", 0, offsetof(struct engine_config, late_pages), false},
 };
 enum { NR_PLACES = sizeof places / sizeof *places };
-
-/* PAGE_OFFSET of Linux's CONFIG_VMSPLIT_*. */
-static const struct {
-	const char *name;
-	uint32_t page_offset;
-} splits[] = {
-    {"3G", 0xc0000000},	    {"3G_OPT", 0xb0000000}, {"2G", 0x80000000},
-    {"2G_OPT", 0x78000000}, {"1G", 0x40000000},
-};
-enum { NR_SPLITS = sizeof splits / sizeof *splits };
 
 static bool refuse(struct engine_error *why, const char *setting, const char *what)
 {
@@ -132,11 +122,9 @@ static bool set_split(struct engine_config *config, const char *text)
 {
 	uint64_t value;
 
-	for (unsigned i = 0; i < NR_SPLITS; i++)
-		if (strcasecmp(text, splits[i].name) == 0) {
-			config->page_offset = splits[i].page_offset;
-			return true;
-		}
+	config->page_offset = contract_split(text);
+	if (config->page_offset)
+		return true;
 	if (!parse_number(text, &value) || value > UINT32_MAX)
 		return false;
 	config->page_offset = (uint32_t)value;
@@ -197,7 +185,8 @@ bool settings_apply(struct engine_config *config, const char *setting, struct en
 
 void settings_print_help(void)
 {
-	printf("keys of --set:\n  %-14s 3G, 3G_OPT, 2G, 2G_OPT, 1G, or a page offset\n", "split");
+	printf("keys of --set:\n  %-14s " CONTRACT_SPLIT_NAMES ", or a page offset\n", "split");
 	for (unsigned i = 0; i < NR_PLACES; i++)
-		printf("  %-14s %s\n", places[i].name, field_of(places[i].name)->doc);
+		printf("  %-14s %s\n", places[i].name,
+		       contract_field_doc(field_of(places[i].name)));
 }

@@ -27,11 +27,14 @@ cat >>proto/zoned/v1/ops.proto <<'PROTO'
 message AddNumbers {
   option (op) = {code: 99 word: "add-numbers"};
   OpContext context = 1;
+  // The one number.
   uint32 left = 2 [(arg) = {max: 1000 required: true}];
+  // The other.
   uint32 right = 3 [(arg) = {max: 1000 required: true}];
 }
 message AddNumbersResult {
   Outcome outcome = 1;
+  // Both together.
   uint32 sum = 2;
 }
 PROTO
@@ -55,6 +58,15 @@ changed=$(diff -rq "$work/proto.before" proto; diff -rq "$work/server.before" se
 [ "$(printf '%s\n' "$changed" | wc -l)" = 3 ] || { printf 'changed more than three files:\n%s\n' "$changed"; exit 1; }
 
 cmake -S . -B "$work/build" -G Ninja -DZONED_KERNEL=OFF -DCMAKE_BUILD_TYPE=Debug >/dev/null
+# Without words it would not be in the contract: nobody could explain it.
+cp proto/zoned/v1/ops.proto "$work/ops.proto"
+sed -i '/Both together/d' proto/zoned/v1/ops.proto
+if cmake --build "$work/build" --target contract_generated >"$work/log" 2>&1; then
+	echo "a field without words was taken"
+	exit 1
+fi
+grep -q 'zoned.v1.AddNumbersResult.sum has no words' "$work/log"
+cp "$work/ops.proto" proto/zoned/v1/ops.proto
 cmake --build "$work/build" --target zoned zonectl
 
 export ZONED_ADDRESS=unix:$work/socket PATH=$work/build/client:$PATH

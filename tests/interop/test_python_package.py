@@ -168,9 +168,22 @@ class Looks(PackageCase):
             import pandas
         except ImportError:
             self.skipTest("no pandas")
-        frame = self.m.zoneinfo().zones.to_pandas()
+        zones = self.m.zoneinfo().zones
+        frame = zones.to_pandas()
         self.assertIsInstance(frame, pandas.DataFrame)
-        self.assertEqual(list(frame["zone"])[0], "ZONE_DMA")
+        self.assertEqual(list(frame.columns), zones.columns)
+        self.assertEqual(frame.set_index("zone").loc["ZONE_DMA", "managed"], zones[0]["managed"])
+        self.assertEqual(frame["managed"].sum(), sum(zones["managed"]))
+        # The history, by group; an absent value is missing, and no rows still have columns.
+        for gfp in ("GFP_KERNEL", "GFP_KERNEL", "GFP_HIGHUSER"):
+            self.m.alloc(gfp=gfp, owner="me")
+        freed = self.m.alloc(gfp="GFP_KERNEL")
+        self.m.free_pages(pfn=freed.pfn)
+        ask = "select zone, pages, to_op from allocations where machine = ? order by from_op"
+        pages = self.z.sql(ask, self.m.name).to_pandas()
+        self.assertEqual(pages.groupby("zone")["pages"].sum().to_dict(), {"ZONE_HIGHMEM": 1, "ZONE_NORMAL": 3})
+        self.assertEqual(list(pages["to_op"].isna()), [True, True, True, False])
+        self.assertEqual(list(self.z.sql(ask, "nobody").to_pandas().columns), ["zone", "pages", "to_op"])
 
     def test_tail_names_what_it_gives(self):
         page = self.m.alloc(gfp="GFP_KERNEL", owner="me")

@@ -76,6 +76,35 @@ class Daemon(unittest.TestCase):
         tail = [json.loads(l) for l in self.ctl("tail", "--no-follow", "--json", "--op", "kmap").splitlines()]
         self.assertEqual([(r["op"], r["args"]["pfn"], r["values"]["va"]) for r in tail], [("kmap", page["pfn"], va)])
 
+    def test_mistyped_names(self):
+        def says(text, *args, code):
+            done = subprocess.run([ZONECTL, *args], capture_output=True, text=True, env=self.env, check=False)
+            self.assertEqual((done.returncode, text in done.stderr), (code, True), done.stderr)
+            return done.stderr
+
+        says("There is no machine yet: zonectl machine create board --ram 2G", "alloc", "GFP_KERNEL", "-m", "board", code=4)
+        for name in ("board", "m0"):
+            self.ctl("machine", "create", name, "--ram", "64M")
+        says("Did you mean board?", "alloc", "GFP_KERNEL", "-m", "bord", code=4)
+        says("Did you mean board?", "machine", "get", "baord", code=4)
+        err = says("`zonectl machine list` names the machines.", "zoneinfo", "-m", "something-else", code=4)
+        self.assertNotIn("Did you mean", err)
+        says("no hihgmem; did you mean HIGHMEM?", "unboost", "--zone", "hihgmem", code=2)
+        says("no min_free; did you mean MIN_FREE_KBYTES?", "sysctl", "min_free", "5", code=2)
+        says("Did you mean zone_fallbacks?", "sql", "select * from zone_falbacks", code=4)
+        says("Did you mean migratetype?", "sql", "select e.migratype from event_alloc e", code=4)
+        says("lists the views", "sql", "select nonsense from event_alloc", code=4)
+        says("75161927680 bytes (70G) is not in 0 to 68719476736 (64G)", "machine", "create", "x", "--ram", "70G", code=2)
+        says("none of 3G, 3G_OPT, 2G, 2G_OPT, 1G, and no page offset", "machine", "create", "x", "--split", "4G", code=2)
+
+    def test_ram_that_is_out_of_reach_is_told(self):
+        done = subprocess.run([ZONECTL, "machine", "create", "big", "--ram", "8G"], capture_output=True, text=True,
+                              env=self.env, check=True)
+        self.assertIn("5G of its RAM is out of reach and not used: --pae reaches 64G", done.stderr)
+        done = subprocess.run([ZONECTL, "machine", "create", "pae", "--ram", "8G", "--pae"], capture_output=True,
+                              text=True, env=self.env, check=True)
+        self.assertEqual(done.stderr, "")
+
     def test_every_column_of_the_history_is_explained(self):
         self.ctl("machine", "create", "m0", "--ram", "64M")
         with contextlib.closing(sqlite3.connect(f"file:{self.dir}/history.db?mode=ro", uri=True)) as history:

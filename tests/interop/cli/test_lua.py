@@ -97,6 +97,9 @@ class Scripts(unittest.TestCase):
         self.assertEqual(json.loads(out[3])["data"], "\0\0")
         self.assertIn("attempt to index a zoned.result value", out[4])
 
+    def test_a_machine_that_is_not_there(self):
+        self.fails('zoned.attach("m1")', 4, "stdin:1: m1: NOT_FOUND", "Did you mean m0?")
+
     def test_answers_that_will_not_come(self):
         self.fails("""
             local p = m:async("alloc", {gfp="GFP_KERNEL"})
@@ -337,6 +340,7 @@ class Scripts(unittest.TestCase):
             ('"}\n', r"alloc #1 OK pfn=0x[0-9a-f]+ zone=ZONE_HIGHMEM[^\n]*\n.*zoned> "),
             ("m:kma\t\t", r"kmap +kmap_atomic +kmap_local +kmap_window"),
             ("\x15zoned.ma\t\t", r"machine +machines"),
+            ('\x15zoned.machine{split="3\t\t', r"3G +3G_OPT"),
             ('\x15m:async("dma\t\t', r"dma_map +dma_sync +dma_unmap"),
             ("\x03", "dma_\r\n.*zoned> "),
             ("for i = 1, 3 do\n", r"\.\.> "), ("print(i * 100)\n", r"\.\.> "), ("end\n", "100\r\n200\r\n300\r\n.*zoned> "),

@@ -11,8 +11,8 @@
 Stock grpcio and protobuf are all it needs; the daemon tells the rest by reflection.
 help(m.alloc) says what an op does and takes.
 """
-from .client import SPLITS, Client, Machine, Run, connect
+from .client import Client, Machine, Run, connect
 from .values import CallFailed, OpFailed, Report, Result, Table, ZonedError
 
-__all__ = ["SPLITS", "CallFailed", "Client", "Machine", "OpFailed", "Report", "Result", "Run",
+__all__ = ["CallFailed", "Client", "Machine", "OpFailed", "Report", "Result", "Run",
            "Table", "ZonedError", "connect"]

@@ -17,9 +17,6 @@ from .values import CallFailed, OpFailed, Report, Result, Table
 
 Future = concurrent.futures.Future
 
-# Page offsets by the names of Linux's choices.
-SPLITS = {"3G": 0xC0000000, "3G_OPT": 0xB0000000, "2G": 0x80000000, "2G_OPT": 0x78000000,
-          "1G": 0x40000000}
 # Who an op is from, in every call: fields of OpContext that a caller may set.
 _CONTEXT = ("cpu", "task", "owner")
 
@@ -105,18 +102,24 @@ class Client:
     def create(self, name: str, *, split: Optional[str] = None, **config: Any) -> "Machine":
         """Makes a machine: create("m0", ram="2G", split="3G_OPT", pae=True, preset="linux-6.1").
 
-        split is one of 3G, 3G_OPT, 2G, 2G_OPT, 1G; all else is a field of MachineConfig,
-        which create_fields lists.
+        split is one of splits; all else is a field of MachineConfig, which create_fields
+        lists.
         """
         if split is not None:
-            if split not in SPLITS:
-                raise ValueError(f"split: {split!r} is none of {', '.join(SPLITS)}; "
+            if split.upper() not in self.splits:
+                raise ValueError(f"split: {split!r} is none of {', '.join(self.splits)}; "
                                  "any other offset goes into page_offset")
-            config["page_offset"] = SPLITS[split]
+            config["page_offset"] = self.splits[split.upper()]
         if isinstance(config.get("preset"), str):
             config["preset"] = config["preset"].upper().replace("-", "_").replace(".", "_")
         self._machines("Create", "CreateRequest", name=name, config=config)
         return self.machine(name)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Page offsets by the names of Linux's choices: 3G, 3G_OPT, ..."""
+        return {name.removeprefix("SPLIT_"): mib << 20
+                for name, mib in self.contract.enum("zoned.v1.Split").items() if mib}
 
     @property
     def create_fields(self) -> dict[str, str]:

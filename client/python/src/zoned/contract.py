@@ -149,6 +149,11 @@ class Contract:
             self._classes[name] = _message_class(self._pool, self._pool.FindMessageTypeByName(name))
         return self._classes[name]
 
+    def enum(self, name: str) -> dict[str, int]:
+        """An enum's values, by full name."""
+        values = self._pool.FindEnumTypeByName(name).values
+        return {v.name: v.number for v in values}
+
     def doc(self, name: str) -> str:
         """What the contract says of a message, field or enum value; "" if nothing."""
         return self._docs.get(name, "")
