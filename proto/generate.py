@@ -67,6 +67,7 @@ def read_words(path):
 class Contract:
     def __init__(self, path, words):
         self.words = read_words(words)
+        self.wordless = set()  # (message, field) that leave their words to the file
         self.files = descriptor_pb2.FileDescriptorSet.FromString(Path(path).read_bytes()).file
         pool = descriptor_pool.DescriptorPool()
         for f in self.files:
@@ -126,7 +127,18 @@ class Contract:
         """A field's own words: it may leave them to words.txt."""
         if f"{full}.{name}" not in self.docs and name not in self.words:
             die(f"{full}.{name} has no words, and words.txt has none for its name")
+        if f"{full}.{name}" not in self.docs:
+            self.wordless.add((full, name))
         return self.docs.get(f"{full}.{name}", "")
+
+    def complete_comments(self):
+        """What reflection hands out has the words of words.txt as comments, too."""
+        for f in self.files:
+            for i, m in enumerate(f.message_type):
+                for j, field in enumerate(m.field):
+                    if (f"{f.package}.{m.name}", field.name) in self.wordless:
+                        f.source_code_info.location.add(
+                            path=[4, i, 2, j], leading_comments=f" {self.words[field.name]}\n")
 
     def option(self, owner, name):
         kind = "FieldOptions" if isinstance(owner, F) else "MessageOptions"
@@ -772,6 +784,7 @@ def main():
     t.machine_config()
     t.docs()
     t.words()
+    c.complete_comments()
     splits = [v.name.removeprefix("SPLIT_") for v in c.enums["zoned.v1.Split"].value if v.number]
     (out / "contract_tables.h").write_text(TABLES_H.replace("@SPLITS@", c_string(", ".join(splits))))
     (out / "contract_tables.c").write_text(

@@ -89,8 +89,11 @@ class Ops(PackageCase):
             method = getattr(self.m, op.word.replace("-", "_"), None)
             self.assertIsNotNone(method, op.word)
             self.assertTrue(op.doc.split("\n")[0].strip(), op.name)
+            for argument in op.arguments:
+                self.assertTrue(argument.doc, f"{op.name}.{argument.name}")
         text = pydoc.render_doc(self.m.memblock_alloc)
         self.assertIn("A power of two. 0: a cache line (64).", text)
+        self.assertIn("order: log2 of a block's frames", pydoc.render_doc(self.m.alloc))
         self.assertIn("align: int", text)
 
     def test_a_list_is_data(self):
