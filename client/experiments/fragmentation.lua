@@ -106,7 +106,9 @@ lesson.line("highmem only: %2d from NORMAL, %d from DMA", o.ZONE_NORMAL, o.ZONE_
 zoned.expect{"large blocks of NORMAL without the policy", got=a.ZONE_NORMAL, is=0}
 zoned.expect{"large blocks of NORMAL with the policy", got=o.ZONE_NORMAL, above=5}
 lesson.say([[The pages that the program gave back lie where they were, each between two that it kept. That
-is the case for the policy. Against it stand the requests that it refused while NORMAL had memory.]])
+is the case for the policy. Against it stand the requests that it refused while NORMAL had memory.
+(`zonectl report -m lesson-frag-any -o any.html` draws the same index after every op, from the
+history alone, with its SQL.)]])
 any:check()
 only:check()
 

@@ -122,12 +122,14 @@ static int answer(struct ctl *ctl, const struct contract_inspection *i,
 		  const Zoned__V1__InspectResponse *response)
 {
 	size_t length = strlen(response->text);
+	FILE *to = pager_open(!ctl->json);
 
 	if (ctl->json)
 		print_json(i, response);
 	else
-		printf("%s%s", response->text,
-		       length && response->text[length - 1] != '\n' ? "\n" : "");
+		fprintf(to, "%s%s", response->text,
+			length && response->text[length - 1] != '\n' ? "\n" : "");
+	pager_close(to);
 	if (response->truncated)
 		complain("%s: the report is cut at the size of a message; ask for a part of it",
 			 i->word);

@@ -105,23 +105,16 @@ void ctl_machine_hint(struct ctl *ctl, const char *name, char *to, size_t size)
 
 int ctl_failed(struct ctl *ctl, const char *what, int code)
 {
-	char hint[256];
+	char why[512], hint[256] = "";
 
-	complain("%s: %s: %s", what, zoned_code_name(code), zoned_error(ctl->z));
-	switch (code) {
-	case ZONED_UNREACHABLE:
-	case ZONED_LOST: return EXIT_UNREACHABLE;
-	case ZONED_NOT_FOUND:
-		if (ctl->machine)
-			ctl_machine_hint(ctl, ctl->machine, hint, sizeof hint);
-		if (ctl->machine && *hint)
-			fprintf(stderr, "%s\n", hint);
-		return EXIT_REFUSED;
-	case ZONED_UNAUTHENTICATED:
-		fputs("Give the daemon's token with --token-file or $ZONED_TOKEN_FILE.\n", stderr);
-		return EXIT_REFUSED;
-	default: return EXIT_REFUSED;
-	}
+	snprintf(why, sizeof why, "%s", zoned_error(ctl->z));
+	if (code == ZONED_NOT_FOUND && ctl->machine)
+		ctl_machine_hint(ctl, ctl->machine, hint, sizeof hint);
+	if (code == ZONED_UNAUTHENTICATED)
+		snprintf(hint, sizeof hint,
+			 "Give the daemon's token with --token-file or $ZONED_TOKEN_FILE.");
+	complain("%s: %s: %s%s%s", what, zoned_code_name(code), why, *hint ? "\n" : "", hint);
+	return code == ZONED_UNREACHABLE || code == ZONED_LOST ? EXIT_UNREACHABLE : EXIT_REFUSED;
 }
 
 int ctl_call(struct ctl *ctl, const char *what, const char *method, const ProtobufCMessage *request,
@@ -259,7 +252,15 @@ static void help_all(void)
 	       "  3  the daemon cannot be reached, or the connection was lost\n"
 	       "  4  the daemon answered with a gRPC error, or is not serving\n"
 	       "  5  machine check found something that does not add up\n"
-	       "  6  a local file could not be read or written\n");
+	       "  6  a local file could not be read or written\n"
+	       "\nenvironment:\n"
+	       "  ZONED_ADDRESS      the daemon; without it $XDG_RUNTIME_DIR/zoned.sock, or\n"
+	       "                     /run/zoned/zoned.sock\n"
+	       "  ZONED_MACHINE      the machine of commands without -m\n"
+	       "  ZONED_TOKEN_FILE   holds the token for TCP\n"
+	       "  PAGER              shows what is longer than the screen; cat: none\n"
+	       "  NO_COLOR           no colours, if it is set to anything\n"
+	       "  COLUMNS            the width of drawings and folded text\n");
 }
 
 static const struct command *command_by_word(const char *word)

@@ -5,6 +5,7 @@
 import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 from pathlib import Path
@@ -96,6 +98,44 @@ class Daemon(unittest.TestCase):
         says("lists the views", "sql", "select nonsense from event_alloc", code=4)
         says("75161927680 bytes (70G) is not in 0 to 68719476736 (64G)", "machine", "create", "x", "--ram", "70G", code=2)
         says("none of 3G, 3G_OPT, 2G, 2G_OPT, 1G, and no page offset", "machine", "create", "x", "--split", "4G", code=2)
+
+    def on_terminal(self, *args, **env):
+        """What a command writes to a terminal of 24 lines."""
+        pid, fd = pty.fork()
+        if pid == 0:
+            termios.tcsetwinsize(0, (24, 80))
+            os.execve(ZONECTL, [ZONECTL, *args], {**self.env, "TERM": "xterm", **env})
+        out = b""
+        with contextlib.suppress(OSError):  # how the end of a pty reads
+            while piece := os.read(fd, 65536):
+                out += piece
+        os.close(fd)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+        return out.decode()
+
+    def test_colours_and_the_pager(self):
+        self.ctl("machine", "create", "m0", "--ram", "64M")
+        self.assertIn("\033[", self.on_terminal("map"))
+        self.assertIn("\033[", self.on_terminal("map", NO_COLOR=""))
+        for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+            self.assertNotIn("\033[", self.on_terminal("map", **plain))
+        self.assertNotIn("\033[", self.ctl("map"))
+        # What is read by people goes through the pager, what is read by programs does not.
+        pager = {"PAGER": "sed 's/^/paged: /'"}
+        rows = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 50) select i from n"
+        self.assertEqual(self.on_terminal("sql", rows, **pager).count("paged: "), 52)
+        self.assertEqual(self.on_terminal("zoneinfo", **pager).count("paged: "), self.ctl("zoneinfo").count("\n"))
+        for args in (("sql", rows, "--no-pager"), ("sql", rows, "--json"), ("zoneinfo", "--json")):
+            self.assertNotIn("paged: ", self.on_terminal(*args, **pager))
+        self.assertNotIn("paged: ", self.ctl("sql", rows))
+
+    def test_a_machine_that_has_ended_has_a_report(self):
+        self.ctl("machine", "create", "m0", "--ram", "64M")
+        self.ctl("alloc", "GFP_KERNEL")
+        self.ctl("machine", "destroy", "m0")
+        done = subprocess.run([ZONECTL, "report", "-o", f"{self.dir}/r.html"], capture_output=True, text=True,
+                              env=self.env, check=True)
+        self.assertEqual(done.stderr, "")
 
     def test_ram_that_is_out_of_reach_is_told(self):
         done = subprocess.run([ZONECTL, "machine", "create", "big", "--ram", "8G"], capture_output=True, text=True,
