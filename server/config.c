@@ -113,7 +113,8 @@ static const struct word words[] = {
      AT(retain_seconds),
      {0},
      "TIME",
-     "forget ops that are older and machines that ended before (90s, 30m, 12h,\n7d); default never"},
+     "forget ops that are older and machines that ended before (90s, 30m, 12h,\n"
+     "7d); default never"},
     {"retain-size",
      BYTES,
      AT(retain_bytes),

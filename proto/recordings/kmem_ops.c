@@ -28,7 +28,8 @@ struct kmem_ops {
 	struct kmem_span span;
 	struct kmem_counts counts;
 	bool over, ended;
-	bool boosts; /* the next allocation */
+	bool boosts;	   /* the next allocation */
+	bool boosts_stand; /* and nobody takes that back */
 	/* Processes of the snapshot's name that ran before the span began. */
 	uint32_t seen[MAX_SEEN], nr_seen;
 	/* By CPU: the pid + 1 of the task whose last event was a batched free; 0: it was not. */
@@ -170,7 +171,7 @@ static void add(struct kmem_ops *k, const struct kmem_event *ev)
 		   .is_steal = ev->kind == KMEM_EXTFRAG,
 		   .owned = ev->owned,
 		   .migratetype = (uint8_t)ev->migratetype,
-		   .boosts = ev->kind == KMEM_ALLOC && k->boosts},
+		   .boosts = ev->kind == KMEM_ALLOC && k->boosts && !k->boosts_stand},
 	    .undecided = ev->kind == KMEM_FREE && ev->order == 0,
 	};
 	if (w->undecided) {
@@ -205,6 +206,8 @@ bool kmem_ops_line(struct kmem_ops *k, const char *line)
 
 	if (k->over)
 		return false;
+	if (*line == '#' && strncmp(line, KMEM_BOOSTS_STAND, strlen(KMEM_BOOSTS_STAND)) == 0)
+		k->boosts_stand = true;
 	switch (kmem_parse(line, &ev)) {
 	case KMEM_LINE_NOISE: k->counts.lost += lost_events(line); return true;
 	case KMEM_LINE_WRONG: k->counts.wrong++; return true;

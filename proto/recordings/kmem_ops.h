@@ -11,7 +11,7 @@
  *     allocates in bulk, which has no tracepoint.
  *  3. When kswapd took a watermark boost back is not in a trace. It is taken to have done
  *     so at once: after an allocation that boosted, every zone's boost goes. Whoever
- *     replays counts how often.
+ *     replays counts how often. A trace with the line KMEM_BOOSTS_STAND has no kswapd.
  *  4. Events have the order in which they were written. An interrupt between taking a block
  *     and writing that down puts its own events before it: in_irq tells of whose they are.
  *  5. A failed allocation (page NULL, frame 0) is an op that should fail.
@@ -24,6 +24,8 @@
 #define RECORDINGS_KMEM_OPS_H
 
 #include "kmem_text.h"
+
+#define KMEM_BOOSTS_STAND "# no kswapd: watermark boosts stand"
 
 struct kmem_op {
 	uint64_t time_us; /* the trace's clock */

@@ -20,6 +20,7 @@ enum { PATH_LENGTH = 4096 };
 struct request {
 	const char *history, *machine, *format, *output, *table;
 	uint64_t until;
+	bool counters;
 };
 
 static int complain(int code, const char *what, const char *why)
@@ -72,7 +73,7 @@ static int export_ftrace(const struct request *r)
 		source_close(s);
 		return CODE_OUTPUT;
 	}
-	lines = ftrace_write(s, to);
+	lines = ftrace_write(s, r->counters, to);
 	code = close_output(to, r->output);
 	if (!code && *source_error(s))
 		code = complain(CODE_HISTORY, r->history, source_error(s));
@@ -152,24 +153,30 @@ static void print_help(void)
 	    "  -m, --machine NAME   for ftrace: of those that have ended the latest of this name,\n"
 	    "                       or #ID\n"
 	    "  --until OP           for ftrace: the last op; default all\n"
+	    "  --counters           for ftrace: with the zones' free pages after each op, as the\n"
+	    "                       counters that perfetto draws\n"
 	    "  --table NAME         for csv: this table or view alone\n"
 	    "  --output PATH        for ftrace a file; for csv a folder, with a file for each\n"
 	    "                       table and view\n\n"
-	    "ftrace is text with the events mm_page_alloc and mm_page_free, as Linux 6.1 writes\n"
-	    "them, for `zonectl import` and every program that reads ftrace's text. CSV is that\n"
+	    "ftrace is text with the events mm_page_alloc, mm_page_free and "
+	    "mm_page_alloc_extfrag,\n"
+	    "as Linux 6.1 writes them, for `zonectl import` and every program that reads ftrace's\n"
+	    "text. perfetto's UI opens it, and of that it draws what --counters adds; trace-cmd\n"
+	    "and KernelShark read their own binary format, and no text. CSV is that\n"
 	    "of RFC 4180: NULL is empty and unquoted, an empty text is \"\", a blob x'..'.\n\n"
 	    "exit codes: %d done; %d the command line is wrong; %d the history cannot be read, or\n"
 	    "has no such machine, op or table; %d the output cannot be written\n",
 	    CODE_DONE, CODE_USAGE, CODE_HISTORY, CODE_OUTPUT);
 }
 
-enum option_key { KEY_HISTORY = 256, KEY_FORMAT, KEY_UNTIL, KEY_TABLE, KEY_OUTPUT };
+enum option_key { KEY_HISTORY = 256, KEY_FORMAT, KEY_UNTIL, KEY_TABLE, KEY_OUTPUT, KEY_COUNTERS };
 
 static const struct option options[] = {
     {"history", required_argument, NULL, KEY_HISTORY},
     {"format", required_argument, NULL, KEY_FORMAT},
     {"machine", required_argument, NULL, 'm'},
     {"until", required_argument, NULL, KEY_UNTIL},
+    {"counters", no_argument, NULL, KEY_COUNTERS},
     {"table", required_argument, NULL, KEY_TABLE},
     {"output", required_argument, NULL, KEY_OUTPUT},
     {"help", no_argument, NULL, 'h'},
@@ -188,6 +195,7 @@ int export_command(int argc, char **argv)
 		case KEY_HISTORY: r.history = optarg; break;
 		case KEY_FORMAT: r.format = optarg; break;
 		case 'm': r.machine = optarg; break;
+		case KEY_COUNTERS: r.counters = true; break;
 		case KEY_TABLE: r.table = optarg; break;
 		case KEY_OUTPUT: r.output = optarg; break;
 		case 'h': print_help(); return CODE_DONE;

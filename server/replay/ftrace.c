@@ -6,16 +6,27 @@
 #include "ftrace.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "describe.h"
+#include "kmem_ops.h"
+
+enum { ZONES = ZONE_MOVABLE + 1, MOST_FRAMES = 1 << 24, LEAST_PAGEBLOCK_ORDER = 9 };
 
 struct writer {
 	FILE *to;
+	bool counters;
 	int64_t made_ns; /* the machine's making */
 	uint64_t last_us, lines;
+	uint32_t pageblock_order;
+	int64_t free[ZONES];
+	bool changed[ZONES];				     /* by this op */
+	uint8_t types[MOST_FRAMES >> LEAST_PAGEBLOCK_ORDER]; /* of pageblocks */
 };
 
 static const char header[] = "# tracer: nop\n"
+			     "#\n" KMEM_BOOSTS_STAND "\n"
 			     "#\n"
 			     "#                                _-----=> irqs-off/BH-disabled\n"
 			     "#                               / _----=> need-resched\n"
@@ -81,6 +92,52 @@ static void begin_line(struct writer *w, const struct history_record *op)
 		us / 1000000, us % 1000000);
 }
 
+/* What the request was for that took a block of another type: what came of it is the next
+ * block that left, or the next refill of a CPU's list. */
+static uint32_t order_behind(const struct writer *w, const struct engine_event *e,
+			     const struct engine_event *end)
+{
+	enum { LISTS_OF_ORDERS = 12, LISTS_PER_ORDER = 3 }; /* then those of a huge page */
+
+	for (; e < end; e++) {
+		if (e->kind == EVENT_ALLOC)
+			return e->w[1];
+		if (e->kind == EVENT_PCP_REFILL)
+			return e->w[2] < LISTS_OF_ORDERS ? e->w[2] / LISTS_PER_ORDER
+							 : w->pageblock_order;
+	}
+	return 0;
+}
+
+static uint8_t *type_of(struct writer *w, uint32_t pfn)
+{
+	return &w->types[pfn % MOST_FRAMES >> w->pageblock_order];
+}
+
+/* The pageblock may get its type just behind this. */
+static bool changes_owner(struct writer *w, const struct engine_event *e,
+			  const struct engine_event *end)
+{
+	uint32_t type = *type_of(w, e->w[0]);
+
+	if (e + 1 < end && e[1].kind == EVENT_PAGEBLOCK_RETYPED &&
+	    type_of(w, e[1].w[0]) == type_of(w, e->w[0]))
+		type = e[1].w[2];
+	return type == e->w[3];
+}
+
+static void write_steal(struct writer *w, const struct history_record *op,
+			const struct engine_event *e, const struct engine_event *end)
+{
+	begin_line(w, op);
+	fprintf(w->to,
+		"mm_page_alloc_extfrag: page=(ptrval) pfn=0x%x alloc_order=%u fallback_order=%u "
+		"pageblock_order=%u alloc_migratetype=%u fallback_migratetype=%u fragmenting=%d "
+		"change_ownership=%d\n",
+		e->w[0], order_behind(w, e, end), e->w[1], w->pageblock_order, e->w[3], e->w[2],
+		e->w[1] < w->pageblock_order, changes_owner(w, e, end));
+}
+
 static void write_event(struct writer *w, const struct history_record *op,
 			const struct engine_event *e)
 {
@@ -107,19 +164,80 @@ static void write_event(struct writer *w, const struct history_record *op,
 	fputc('\n', w->to);
 }
 
-uint64_t ftrace_write(struct source *s, FILE *to)
+/* ---- what is counted ---- */
+
+static void count(struct writer *w, uint32_t zone, int64_t pages)
 {
-	struct writer w = {.to = to};
+	if (zone >= ZONES)
+		return;
+	w->free[zone] += pages;
+	w->changed[zone] = true;
+}
+
+static void follow(struct writer *w, const struct engine_event *e)
+{
+	switch (e->kind) {
+	case EVENT_ALLOC: count(w, e->w[3], -(INT64_C(1) << (e->w[1] & 31))); break;
+	case EVENT_FREE: count(w, e->w[2], INT64_C(1) << (e->w[1] & 31)); break;
+	case EVENT_ZONE_READY:
+		if (e->w[0] < ZONES)
+			count(w, e->w[0], (int64_t)e->w[5] - w->free[e->w[0]]);
+		break;
+	case EVENT_PAGEBLOCK_RETYPED: *type_of(w, e->w[0]) = (uint8_t)e->w[2]; break;
+	default: break;
+	}
+}
+
+static void write_counters(struct writer *w, const struct history_record *op)
+{
+	const struct contract_enum *zones = describe_enum("Zone");
+
+	for (uint32_t zone = 0; zone < ZONES; zone++) {
+		if (!w->changed[zone])
+			continue;
+		w->changed[zone] = false;
+		begin_line(w, op);
+		fprintf(w->to, "tracing_mark_write: C|1|free %s|%" PRId64 "\n",
+			zones->values[zone].name + strlen("ZONE_"), w->free[zone]);
+	}
+}
+
+static void write_op(struct writer *w, const struct history_record *op)
+{
+	const struct engine_event *end = op->events + op->nr_events;
+
+	for (const struct engine_event *e = op->events; e < end; e++) {
+		if (e->kind == EVENT_STEAL)
+			write_steal(w, op, e, end);
+		else
+			write_event(w, op, e);
+		follow(w, e);
+	}
+	if (w->counters)
+		write_counters(w, op);
+}
+
+uint64_t ftrace_write(struct source *s, bool counters, FILE *to)
+{
+	struct writer *w = calloc(1, sizeof *w);
 	const struct history_record *ops;
+	uint64_t lines;
 	unsigned nr;
 
+	if (!w)
+		abort();
+	w->to = to;
+	w->counters = counters;
+	w->pageblock_order = source_machine(s)->config.flags & CONFIG_PAE ? 9 : 10;
+	memset(w->types, MIGRATE_MOVABLE, sizeof w->types);
 	fputs(header, to);
 	while ((nr = source_read(s, &ops)) && !ferror(to))
 		for (unsigned i = 0; i < nr; i++) {
 			if (ops[i].op == 0)
-				w.made_ns = ops[i].time_ns;
-			for (uint32_t k = 0; k < ops[i].nr_events; k++)
-				write_event(&w, &ops[i], &ops[i].events[k]);
+				w->made_ns = ops[i].time_ns;
+			write_op(w, &ops[i]);
 		}
-	return w.lines;
+	lines = w->lines;
+	free(w);
+	return lines;
 }

@@ -77,16 +77,21 @@ class Export(unittest.TestCase):
         text, _ = self.export("--format", "ftrace", "-m", "m0")
         self.assertTrue(text.startswith("# tracer: nop\n"))
         lines = [line for line in text.splitlines() if not line.startswith("#")]
-        told, last = [], -1
+        told, steals, last = [], [], -1
         for line in lines:
             m = LINE.fullmatch(line)
             self.assertTrue(m, line)
             fields = dict(f.split("=", 1) for f in m[7].split())
-            told.append((m[6], int(m[3]), int(fields["pfn"], 0), int(fields["order"])))
+            if m[6] == "mm_page_alloc_extfrag":
+                steals.append({k: int(v, 0) for k, v in fields.items() if k != "page"})
+            else:
+                told.append((m[6], int(m[3]), int(fields["pfn"], 0), int(fields["order"])))
             self.assertGreater(int(m[4]) * 10**6 + int(m[5]), last, line)
             last = int(m[4]) * 10**6 + int(m[5])
         recorded = self.blocks_of("m0")
         self.assertEqual(told, recorded, f"SEED={SEED}")
+        self.assertEqual(steals, self.steals_of("m0"), f"SEED={SEED}")
+        self.assertGreater(len(steals), 3)
         self.assertIn("page=NULL pfn=0x0", text)
         self.assertIn("gfp_flags=GFP_HIGHUSER_MOVABLE\n", text)
         # And played on a machine of the same kind.
@@ -99,6 +104,71 @@ class Export(unittest.TestCase):
                            check=False)
         self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
         self.assertEqual(self.blocks_of("m1"), recorded, f"SEED={SEED}")
+        # Nobody took a boost back, neither there nor here.
+        self.assertEqual(self.client.query("SELECT count(*) FROM op_unboost_zone"), [[0]])
+        # In a trace of Linux's own kswapd would have.
+        path.write_text("".join(line for line in text.splitlines(True) if "kswapd" not in line))
+        self.client.create("m2", ram=64 * MIB, cpus=2)
+        subprocess.run([ZONECTL, "--address", self.daemon.address, "import", str(path), "-m",
+                        "m2"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        self.assertNotEqual(self.client.query("SELECT count(*) FROM op_unboost_zone"), [[0]])
+
+    def steals_of(self, machine):
+        """What mm_page_alloc_extfrag says, from the events around each steal."""
+        fields = {name: self.client.query(f"SELECT e.op, e.idx, {columns} FROM event_{name} e"
+                                          f" WHERE e.machine = '{machine}'")
+                  for name, columns in (
+                      ("alloc", '"order"'), ("pcp_refill", "list"),
+                      ("steal", 'pfn, "order", from_type, to_type'),
+                      ("pageblock_retyped", "pfn, to_type"))}
+        events = sorted((op, idx, name, *rest) for name, rows in fields.items()
+                        for op, idx, *rest in rows)
+        types, steals = {}, []
+        number = {name: v.number for name, v in CONTRACT.enum("Migratetype").items()}
+        block = 1 << 10  # the machine has no PAE
+        orders = {"alloc": lambda order: order,
+                  "pcp_refill": lambda list_: 10 if list_ >= 12 else list_ // 3}
+        for i, (op, idx, name, *rest) in enumerate(events):
+            if name == "pageblock_retyped":
+                types[rest[0] // block] = number[rest[1]]
+            if name != "steal":
+                continue
+            pfn, order, from_type, to_type = rest
+            nearest = next(e for e in events[i:] if e[2] in ("alloc", "pcp_refill"))
+            self.assertEqual(nearest[0], op)
+            behind = [e for e in events[i + 1:i + 2] if e[:3] == (op, idx + 1,
+                                                                  "pageblock_retyped")]
+            after = number[behind[0][4]] if behind else types.get(pfn // block, 1)
+            steals.append({
+                "pfn": pfn, "alloc_order": orders[nearest[2]](nearest[3]),
+                "fallback_order": order, "pageblock_order": 10,
+                "alloc_migratetype": number[to_type], "fallback_migratetype": number[from_type],
+                "fragmenting": int(order < 10), "change_ownership": int(after == number[to_type])})
+        return steals
+
+    def test_counters(self):
+        """Lines as perfetto's importer of ftrace's text takes them, and what they count."""
+        plain, _ = self.export("--format", "ftrace", "-m", "m0")
+        text, _ = self.export("--format", "ftrace", "-m", "m0", "--counters")
+        # Its tokenizer's grammar, as of 2023: up to five flags.
+        line_of = re.compile(r"-(\d+)\s+\(?\s*(\d+|-+)?\)?\s?\[(\d+)\]\s*"
+                             r"[a-zA-Z0-9.]{0,5}\s+(\d+\.\d+):\s+(\S+):")
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        self.assertTrue(all(line_of.search(line) for line in lines))
+        counted = {}
+        for line in lines:
+            if ": tracing_mark_write: " in line:
+                kind, pid, name, value = line.split(": tracing_mark_write: ")[1].split("|")
+                self.assertEqual((kind, int(pid)), ("C", 1))
+                counted.setdefault(name, []).append(int(value))
+        rows = self.client.query("SELECT zone, free FROM free_pages WHERE machine = 'm0'"
+                                 " ORDER BY op, zone")
+        for zone in ("DMA", "NORMAL"):
+            self.assertEqual(counted[f"free {zone}"],
+                             [free for z, free in rows if z == f"ZONE_{zone}"])
+        rest = [line.split(": ", 1)[1] for line in lines if "tracing_mark_write" not in line]
+        self.assertEqual(rest, [line.split(": ", 1)[1] for line in plain.splitlines()
+                                if not line.startswith("#")])
 
     def test_until(self):
         text, _ = self.export("--format", "ftrace", "-m", "m0", "--until", "1")
