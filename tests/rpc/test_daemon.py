@@ -367,6 +367,74 @@ class Parking(DaemonTest):
         call.cancel()
 
 
+    def test_as_many_sleep_as_there_are_tasks(self):
+        """The limit of sleepers is that of tasks. At it everyone gets a defined answer, the
+        machine adds up, and they all go when their client does."""
+        c, other = self.client, self.connect()
+        tasks = [2]
+        while True:
+            made = [r.task_create for r in c.run([c.batch([("TaskCreate", {})] * 128,
+                                                          machine="m")])]
+            tasks += [r.task for r in made if self.status(r) == "OK"]
+            if any(self.status(r) != "OK" for r in made):
+                break
+        self.assertEqual(self.status(made[-1]), "LIMIT")
+        self.assertEqual(len(tasks), 4095)  # and the holder, who is awake
+        sleep = [op for t in tasks for op in (("Schedule", {"next": t}),
+                                              ("Kmap", {"pfn": self.pfns[1024]}, {"task": t}))]
+        stream = other.channel.stream_stream(
+            "/zoned.v1.Memory/Run", request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=CONTRACT.type("ResultBatch").FromString)
+        running = stream(iter([other.batch(sleep[i:i + 512], machine="m")
+                               for i in range(0, len(sleep), 512)]), timeout=600)
+        self.wait_for("the last sleeper", lambda: c.machine("m").parked == len(tasks))
+        self.assertTrue(c.call("Machines/Check", machine="m").ok)
+        # Who may not sleep, who sleeps already, and who would be the last one awake.
+        answers = {"NO_SPACE": 0, "BUSY": tasks[7], "DEADLOCK": 1}
+        for status, task in answers.items():
+            c.op("m", "Schedule", {"next": task})
+            r = c.op("m", "Kmap", {"pfn": self.pfns[1024]}, task=task)
+            self.assertEqual(self.status(r), status)
+        self.assertEqual(self.status(c.op("m", "TaskCreate")), "LIMIT")
+        # The rest of the machine goes on, and a slot that comes free is the first one's.
+        self.assertEqual(self.status(c.op("m", "AllocPages", {"gfp": GFP_KERNEL})), "OK")
+        self.assertEqual(self.status(c.op("m", "Kunmap", {"pfn": self.pfns[5]})), "OK")
+        self.wait_for("the first", lambda: c.machine("m").parked == 0)
+        running.cancel()
+
+    def test_a_deadline_is_no_undo(self):
+        """It passes while a long op is under way: the caller hears DEADLINE_EXCEEDED, and the
+        op is done and in the history. What Status denies has not been done."""
+        c = self.client
+        c.create("long", ram=1024 * MIB)
+        size, began = 32 * MIB, time.monotonic()
+        first = c.op("long", "Vmalloc", {"size": size})
+        took = time.monotonic() - began
+        self.assertEqual(self.status(c.op("long", "Vfree", {"va": first.va})), "OK")
+        rng, done, sequence = random.Random(7), 0, 0
+        while done < 5:
+            sequence += 1
+            try:
+                r = c.op("long", "Vmalloc", {"size": size}, token=9, sequence=sequence,
+                         timeout=rng.uniform(0, took))
+                self.assertEqual(self.status(r), "OK")
+            except grpc.RpcError as e:
+                self.assertEqual(e.code(), Code.DEADLINE_EXCEEDED)
+                r = None
+            status = c.call("Memory/Status", machine="long", token=9, sequence=sequence)
+            rows = c.query("SELECT key & 0xffffffffff, v0, status FROM ops WHERE token = 9 AND"
+                           f" sequence = {sequence}")
+            self.assertEqual(len(rows), int(status.taken))
+            done += r is None and len(rows)
+            if rows:
+                self.assertEqual(rows[0][2], 0)
+                self.assertEqual(self.status(c.op("long", "Vfree", {"va": rows[0][1]})), "OK")
+                c.op("long", "PurgeVmap")
+        before = c.digest("long")
+        self.again(kill=True)
+        self.assertEqual(self.client.digest("long"), before)
+
+
 class Recovery(DaemonTest):
     def work(self, machine, seed, count=3000):
         """Random ops of every easy kind; most succeed, some must fail."""
