@@ -15,10 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-	LINEAGE_MAX = 64, /* a fork of a fork of ...; deeper ones are refused */
-	PIECE_OPS = 16384,
-};
+enum { PIECE_OPS = 16384 };
 
 /* Ops of one machine that led to this one: its own, or an ancestor's. */
 struct segment {
@@ -30,8 +27,8 @@ struct segment {
 struct work {
 	struct rebuild *b;
 	struct history_reader *rd;
-	struct segment segments[LINEAGE_MAX]; /* its own first */
-	unsigned nr_segments;
+	struct segment *segments; /* its own first */
+	unsigned nr_segments, max_segments;
 	struct engine_config config; /* of the machine; a fork has its ancestors' */
 	uint64_t next_op;	     /* to be read */
 	uint64_t lost;		     /* ops recorded LOST just before it */
@@ -64,13 +61,25 @@ static void fail_for_now(struct rebuild *b, enum machine_error error, const char
 
 /* ---- where it comes from ---- */
 
+static void add_segment(struct work *w, const struct segment *s)
+{
+	if (w->nr_segments == w->max_segments) {
+		w->max_segments = w->max_segments * 2 + 8;
+		w->segments = realloc(w->segments, w->max_segments * sizeof *w->segments);
+		if (!w->segments)
+			abort();
+	}
+	w->segments[w->nr_segments++] = *s;
+}
+
+/* A fork has a larger number than what it came from, so the way up ends. */
 static void find_lineage(struct work *w)
 {
 	uint64_t machine = w->b->machine, last_op = w->b->op;
 	struct engine_config *config = &w->config;
 	struct history_machine m;
 
-	while (machine && w->nr_segments < LINEAGE_MAX) {
+	while (machine) {
 		if (history_reader_machine(w->rd, machine, config, &m)) {
 			fail_for_now(w->b, MACHINE_E_HISTORY, "the history cannot be read");
 			return;
@@ -80,14 +89,17 @@ static void find_lineage(struct work *w)
 			     "the history knows no machine %" PRIu64, machine);
 			return;
 		}
-		w->segments[w->nr_segments++] = (struct segment){machine, last_op, m.first_op};
+		if (m.forked_from >= machine) {
+			fail(w->b, MACHINE_E_HISTORY,
+			     "machine %" PRIu64 " cannot be a fork of machine %" PRIu64, machine,
+			     m.forked_from);
+			return;
+		}
+		add_segment(w, &(struct segment){machine, last_op, m.first_op});
 		/* Before it was a machine of its own it was its parent. */
 		last_op = m.forked_from && last_op > m.forked_at_op ? m.forked_at_op : last_op;
 		machine = m.forked_from;
 	}
-	if (machine)
-		fail(w->b, MACHINE_E_IS_LOST, "it is a fork of a fork, %d deep: too deep",
-		     LINEAGE_MAX);
 }
 
 /* ---- ops ---- */
@@ -322,5 +334,6 @@ void rebuild_run(struct rebuild *b, struct history_reader *rd)
 			break;
 	}
 	finish(w);
+	free(w->segments);
 	free(w);
 }

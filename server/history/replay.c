@@ -295,7 +295,7 @@ bool history_reaches(struct history *h, uint64_t machine, uint64_t op)
 		free(parked);
 		if (c.machine)
 			return true;
-		if (history_lineage(h, machine, &from, &at_op) ||
+		if (history_lineage(h, machine, &from, &at_op) || from >= machine ||
 		    (history_first_op(h, machine) > 1 && op > at_op))
 			return false;
 		op = op > at_op ? at_op : op;

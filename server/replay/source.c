@@ -14,7 +14,6 @@
 #include <string.h>
 
 enum {
-	LINEAGE_MAX = 64, /* as recovery has it */
 	BATCH_OPS = 1024,
 	BATCH_EVENTS = 1 << 16, /* a batch ends behind the op that reaches one of these */
 	BATCH_BYTES = 4 << 20,
@@ -33,8 +32,9 @@ struct end {
 struct source {
 	struct recorded *file;
 	struct recorded_machine machine;
-	struct segment segments[LINEAGE_MAX]; /* oldest ancestor last */
-	unsigned nr_segments;		      /* still to do, the last one first */
+	struct segment *segments; /* oldest ancestor last */
+	size_t nr_segments;	  /* still to do, the last one first */
+	size_t max_segments;
 	uint64_t next_op, last_op;
 
 	struct history_record ops[BATCH_OPS];
@@ -76,18 +76,21 @@ static bool take_completion(void *arg, uint64_t woken_by, const struct engine_co
 	return true;
 }
 
-/* From the machine up to whoever was created. */
+/* From the machine up to whoever was created; numbers fall on the way. */
 static bool find_lineage(struct source *s)
 {
 	struct recorded_machine m = s->machine;
 	uint64_t last_op = s->last_op;
 
 	for (;;) {
-		if (s->nr_segments == LINEAGE_MAX) {
-			snprintf(s->err, sizeof s->err, "forks of forks, more than %d deep",
-				 LINEAGE_MAX);
+		if (m.forked_from >= m.id) {
+			snprintf(s->err, sizeof s->err,
+				 "machine %" PRIu64 " cannot be a fork of machine %" PRIu64, m.id,
+				 m.forked_from);
 			return false;
 		}
+		s->segments =
+		    grow(s->segments, &s->max_segments, s->nr_segments + 1, sizeof *s->segments);
 		s->segments[s->nr_segments++] = (struct segment){m.id, last_op};
 		if (!m.forked_from)
 			return true;
@@ -100,7 +103,7 @@ static bool find_lineage(struct source *s)
 
 static bool load_completions(struct source *s)
 {
-	for (unsigned i = s->nr_segments; i-- > 0;)
+	for (size_t i = s->nr_segments; i-- > 0;)
 		if (recorded_completions(s->file, s->segments[i].machine, s->segments[i].last_op,
 					 take_completion, s, s->err, sizeof s->err))
 			return false;
@@ -144,6 +147,7 @@ void source_close(struct source *s)
 	if (!s)
 		return;
 	recorded_close(s->file);
+	free(s->segments);
 	free(s->events);
 	free(s->bytes);
 	free(s->completions);

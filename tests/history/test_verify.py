@@ -121,6 +121,12 @@ class Verify(unittest.TestCase):
                            " op_names WHERE name = 'AllocPages') LIMIT 1)")
         self.assertIn("it cannot be played again", out)
 
+    def test_lineage(self):
+        for parent in ("id", "id + 1"):
+            self.assertIn("cannot be a fork of machine",
+                          self.damaged(f"UPDATE machines SET forked_from = {parent} WHERE name ="
+                                       " 'm1'", "DELETE FROM checkpoints WHERE key >> 40 = 2"))
+
     def test_payload_byte(self):
         out = self.damaged("UPDATE payloads SET data = CAST(X'57' || substr(data, 2) AS BLOB)"
                            " WHERE key ="

@@ -13,6 +13,7 @@ import random
 import re
 import resource
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -483,6 +484,29 @@ class Recovery(DaemonTest):
         # And it goes on: numbers continue, a snapshot still refuses.
         self.assertEqual(c.op("m", "DrainPcp").outcome.op, before["m"][1] + 1)
         self.refused(Code.FAILED_PRECONDITION, c.op, "frozen", "DrainPcp")
+
+    def test_forks_of_forks(self):
+        """However deep, and though what they came from has ended."""
+        c, deep = self.client, 100
+        c.create("m0", ram=64 * MIB)
+        for i in range(deep):
+            self.assertEqual(self.status(c.op(f"m{i}", "AllocPages", {"gfp": GFP_KERNEL})), "OK")
+            self.assertEqual(self.status(c.op(f"m{i}", "Fork", {"name": b"m%d" % (i + 1)})), "OK")
+            c.call("Machines/Destroy", machine=f"m{i}")
+        last = f"m{deep}"
+        c.op(last, "AllocPages", {"gfp": GFP_KERNEL})
+        before = c.digest(last)
+        self.again(kill=True)
+        c = self.client
+        self.assertEqual((c.digest(last), c.machine(last).reason), (before, ""))
+        # Its first op is its first ancestor's.
+        then = c.call("Machines/Digest", machine=last, at=CONTRACT.type("Moment")(op=1)).digest
+        self.assertEqual(then, c.call("Machines/Digest", machine="#1",
+                                      at=CONTRACT.type("Moment")(op=1)).digest)
+        r = subprocess.run([PROGRAM, "replay", "--history", str(self.daemon.history), "--machine",
+                            last], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                           check=False)
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
 
     def test_a_restart_brings_back_the_same(self):
         self.same_after(kill=False)
