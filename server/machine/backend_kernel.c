@@ -290,7 +290,9 @@ _Static_assert(sizeof(struct engine_config) % 8 == 0, "a configuration needs no 
 
 static void compare_boot(struct kernel_backend *k, const u8 *events, u32 nr)
 {
-	if (k->nr_compared + nr > k->nr_boot_events ||
+	if (!nr)
+		return;
+	if (nr > k->nr_boot_events - k->nr_compared ||
 	    memcmp(k->boot_events + k->nr_compared, events, nr * sizeof(struct engine_event)) != 0)
 		lose(k, "the guest booted otherwise than the simulation");
 	k->nr_compared += nr;
@@ -350,6 +352,7 @@ static const u8 *next_frame(struct kernel_backend *k, struct wire_header *h)
 	memcpy(h, in, sizeof *h);
 	content = h->type == WIRE_EVENTS  ? (u64)h->count * sizeof(struct engine_event)
 		  : h->type == WIRE_PANIC ? h->count
+		  : h->type == WIRE_READY ? sizeof(struct wire_ready) + (u64)h->count
 					  : 0;
 	if (h->magic != WIRE_MAGIC || h->type > WIRE_PANIC || !(known >> h->type & 1) ||
 	    h->length > FRAME_MAX || h->length % 8 || h->length < least[h->type] ||
