@@ -100,11 +100,15 @@ int backend_kernel_pid(const struct backend *b)
 	return self(b)->qemu ? qemu_pid(self(b)->qemu) : 0;
 }
 
+/* The reason may have a guest's text in it, and what a guest sends may be anything. */
 static void lose(struct kernel_backend *k, const char *reason)
 {
 	if (k->state == LOST)
 		return;
 	snprintf(k->reason, sizeof k->reason, "%s", reason);
+	for (char *c = k->reason; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
 	k->state = LOST;
 	if (k->qemu)
 		qemu_condemn(k->qemu, reason);
