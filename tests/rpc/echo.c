@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
-enum { FLOOD_QUEUE = 256 * 1024 };
+enum { FLOOD_QUEUE = 256 * 1024, FLOOD_MESSAGE = 16 << 20 };
 
 struct echo {
 	LIST_ENTRY(echo) link; /* of a Hold call */
@@ -107,8 +107,13 @@ static void fail_half_close_cb(struct net_call *call)
 {
 	struct echo *echo = net_call_user(call);
 
+	if (!echo->length) {
+		net_finish(call, NET_UNKNOWN, "fail with what?");
+		return;
+	}
 	echo->last[echo->length] = '\0';
-	net_finish(call, (enum net_status)echo->last[0], (const char *)echo->last + 1);
+	net_finish(call, (enum net_status)(echo->last[0] % (NET_UNAUTHENTICATED + 1)),
+		   (const char *)echo->last + 1);
 }
 
 static void early_open_cb(struct net_call *call)
@@ -157,6 +162,10 @@ static void flood_half_close_cb(struct net_call *call)
 	}
 	echo->left = be32(echo->last);
 	echo->size = be32(echo->last + 4);
+	if (!echo->size || echo->size > FLOOD_MESSAGE) {
+		net_finish(call, NET_INVALID_ARGUMENT, "messages of a size from 1 on, to 16 MiB");
+		return;
+	}
 	flood_writable_cb(call);
 }
 
