@@ -198,6 +198,11 @@ int ctl_need_machine(const struct ctl *ctl, const char *command)
 	return EXIT_DONE;
 }
 
+const char *field_doc(const struct contract_field *f)
+{
+	return f->doc;
+}
+
 bool completing(void)
 {
 	return false;
