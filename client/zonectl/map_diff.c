@@ -225,7 +225,7 @@ static void draw_zone(const struct diff *d, const Zoned__V1__ZoneRow *z)
 	}
 	for (i = 0; i < nr; i++) {
 		if (i % p->columns == 0)
-			printf("  0x%06llx ", (unsigned long long)(z->start + i * p->cell));
+			printf("  0x%06llx ", (unsigned long long)z->start + i * p->cell);
 		draw_cell(p, cells[i]);
 		if (i % p->columns == p->columns - 1 || i == nr - 1)
 			printf("%s\n", p->colour ? "\033[0m" : "");

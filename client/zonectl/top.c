@@ -35,7 +35,8 @@ enum {
 
 static const struct flag top_flags[] = {
     {"interval", 'i', "TIME", "between two looks: 1s, 250ms; 100ms to 1h, default 1s"},
-    {"batch", 'b', NULL, "print text, one picture after the other; for a pipe or a file"},
+    {"batch", 'b', NULL,
+     "print pictures one after the other, for a pipe or a file; so does --json"},
     {"once", 0, NULL, "one picture, then end; rates take two"},
     {"count", 'n', "N", "end after N pictures; with --batch"},
     {"zone", 0, "dma|normal|highmem|movable", "whose free blocks are shown by migratetype"},
@@ -247,8 +248,11 @@ static int after_round(struct top *t)
 	bool first = !t->lost;
 
 	t->lost = w->failed != 0;
-	if (w->failed && (is_final(w->failed) || t->once))
+	if (w->failed && (is_final(w->failed) || t->once)) {
+		if (!t->batch)
+			endwin(); /* what is said would go with the screen */
 		return ctl_failed(w->ctl, "top", w->failed);
+	}
 	if (t->batch && w->failed && first)
 		complain("top: %s; trying again", w->why);
 	if (!t->batch || w->failed)
@@ -523,7 +527,8 @@ int top_command(struct ctl *ctl, int argc, char **argv)
 	t.view.live = !t.batch;
 	if (ctl->machine && *ctl->machine)
 		t.watch.name = must(strdup(ctl->machine));
-	ctl->options.connect_timeout_ms = CONNECT_MS;
+	if (!t.batch)
+		ctl->options.connect_timeout_ms = CONNECT_MS;
 	rc = ctl_connect(ctl);
 	if (rc == EXIT_DONE)
 		rc = run(&t);

@@ -10,6 +10,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -164,8 +165,8 @@ class Top(unittest.TestCase):
         self.start()
         self.addCleanup(self.stop)
 
-    def start(self):
-        self.daemon = subprocess.Popen([ZONED, "--listen", self.env["ZONED_ADDRESS"], "--history", f"{self.dir}/history.db"],
+    def start(self, *options):
+        self.daemon = subprocess.Popen([ZONED, "--listen", self.env["ZONED_ADDRESS"], "--history", f"{self.dir}/history.db", *options],
                                        stderr=subprocess.PIPE, text=True)
         for line in self.daemon.stderr:
             if "serving" in line:
@@ -318,8 +319,9 @@ class Top(unittest.TestCase):
         self.machine()
         t = Terminal(self, self.env, width=120, height=45)
         t.wait_for("#7 free")
-        whole = t.wait_for(r"ops/s +0\n[\s\S]*alloc +0 ")  # the second picture: there are rates
         t.wait_for("q quit")
+        t.wait_for(r"ops/s +0\n")
+        whole = t.wait_without(r" - +\d")  # the second picture, to its end: there are rates
         for part in ("managed", "free blocks", "by migratetype", "pkmap", "pcp/high", "events by kind", "q quit"):
             self.assertIn(part, whole)
         t.resize(80, 24)
@@ -351,6 +353,12 @@ class Top(unittest.TestCase):
         t.wait_without("trying again")
         self.ctl("alloc", "-m", "m0", "--gfp", "GFP_KERNEL")
         t.wait_for(" op 8 ")
+        self.daemon.send_signal(signal.SIGSTOP)
+        t.wait_for("no answer for")
+        t.type("s")  # keys still work
+        t.wait_for("by name")
+        self.daemon.send_signal(signal.SIGCONT)
+        t.wait_without("no answer for")
         self.ctl("machine", "destroy", "m0")
         t.wait_for("there is no machine m0")
         self.machine("m0")
@@ -358,6 +366,24 @@ class Top(unittest.TestCase):
         t.wait_without("there is no")
         t.process.send_signal(signal.SIGTERM)
         self.assertEqual(t.end(), (-signal.SIGTERM, True))
+
+    def test_a_daemon_that_refuses(self):
+        self.machine()
+        self.stop()
+        with open(f"{self.dir}/token", "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+            f.write("a-secret-of-a-test\n")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"tcp:127.0.0.1:{free.getsockname()[1]}"
+        self.start("--listen", address, "--token-file", f"{self.dir}/token")
+        t = Terminal(self, self.env, "--address", address, term="xterm")
+        t.screen.feed = lambda text: None
+        self.assertEqual(t.end(), (4, True))
+        self.assertRegex(t.raw, r"\x1b\[\?1049l[\s\S]*UNAUTHENTICATED")  # after the screen is gone
+        t = Terminal(self, self.env, "--address", address, "--token-file", f"{self.dir}/token")
+        t.wait_for("#7 free")
+        t.type("q")
+        self.assertEqual(t.end(), (0, True))
 
     def test_no_machine_yet(self):
         t = Terminal(self, self.env)
