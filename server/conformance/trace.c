@@ -19,7 +19,9 @@
  *    got here. When all agrees but for drains, too.
  *  - Each CPU keeps up to a threshold of a zone's count of free pages to itself; its
  *    statistics' worker adds that about once a second. Where an allocation gets a frame of
- *    another zone, it is tried to have come before it, or one of the ops just before.
+ *    another zone, it is tried to have come before it, or one of the ops just before. With
+ *    several CPUs that have come and gone that may be too little: then the zone's count is
+ *    taken to be what the allocation shows, as far as the CPUs may keep the rest.
  *  - A pageblock that a request takes blocks from becomes one of the request's type if enough
  *    of it is alike. Linux asks which of its frames can be moved: those on an LRU list, which
  *    no event tells. mm_page_alloc_extfrag tells how it ended, and that is followed.
@@ -49,6 +51,7 @@ enum guess_kind {
 	GUESS_PAST_LISTS, /* these frees went past the lists */
 	GUESS_BEFORE,	  /* the allocation at `at` was before the interrupt that begins at `to` */
 	GUESS_FOLD,	  /* the statistics' worker of the CPUs `to` came before op `at` */
+	GUESS_SHIFT,	  /* `shift` pages were not with the CPUs, but in the zone's count */
 	GUESS_HOLD,	  /* kswapd left the boost that op `at` gave */
 	GUESS_RELEASE,	  /* and took it back before op `at` */
 };
@@ -56,6 +59,7 @@ enum guess_kind {
 struct guess {
 	enum guess_kind kind;
 	size_t at, to;
+	struct shift shift;
 	const size_t *frees;
 	u32 nr_frees;
 };
@@ -117,6 +121,10 @@ static void make(struct trace *t, const struct guess *g)
 		t->ops[g->at].folds |= (u32)g->to;
 		t->nr_folds++;
 		break;
+	case GUESS_SHIFT:
+		t->ops[g->at].shift = g->shift;
+		t->nr_shifts++;
+		break;
 	case GUESS_HOLD: t->holds[t->nr_holds++] = (struct hold){g->at, SIZE_MAX}; break;
 	case GUESS_RELEASE: t->holds[t->nr_holds - 1].release = g->at; break;
 	}
@@ -137,6 +145,10 @@ static void unmake(struct trace *t, const struct guess *g)
 	case GUESS_FOLD:
 		t->ops[g->at].folds &= ~(u32)g->to;
 		t->nr_folds--;
+		break;
+	case GUESS_SHIFT:
+		t->ops[g->at].shift = (struct shift){0};
+		t->nr_shifts--;
 		break;
 	case GUESS_HOLD: t->nr_holds--; break;
 	case GUESS_RELEASE: t->holds[t->nr_holds - 1].release = SIZE_MAX; break;
@@ -220,6 +232,19 @@ static void add_folds(struct guesses *all, const struct trace *t, size_t at, u32
 	}
 }
 
+/* If no worker explains it alone: the count that it needs, as the CPUs may keep other parts. */
+static void add_shifts(struct guesses *all, const struct trace *t, size_t at)
+{
+	const struct trace_difference *d = &t->difference;
+	struct shift shift = d->least;
+
+	if (!d->between_zones || t->ops[at].shift.pages)
+		return;
+	for (; shift.pages * d->least.pages <= d->most.pages * d->least.pages;
+	     shift.pages += d->least.pages)
+		add(all, (struct guess){GUESS_SHIFT, .at = at, .shift = shift});
+}
+
 static void add_boosts(struct guesses *all, const struct trace *t, size_t at)
 {
 	const struct hold *last = t->nr_holds ? &t->holds[t->nr_holds - 1] : NULL;
@@ -269,6 +294,7 @@ static size_t first_of(const struct guess *g)
 	case GUESS_BEFORE: return g->to;
 	case GUESS_RELEASE: return g->at - 1;
 	case GUESS_FOLD:
+	case GUESS_SHIFT:
 	case GUESS_HOLD: return g->at;
 	}
 	return 0;
@@ -338,20 +364,35 @@ static bool goes_further(struct trace *t, struct kept *k, const struct guess *g,
 	return true;
 }
 
-/* Tries what the trace does not tell at its first difference; what goes furthest is
- * adopted. False: nothing did. */
-static bool goes_otherwise(struct trace *t, struct guesses *all, struct kept *k,
-			   struct conformance_report *r)
+/* The guess that goes furthest; NULL: none goes further. */
+static const struct guess *find_best(struct trace *t, const struct guesses *all, struct kept *k,
+				     struct conformance_report *r)
 {
 	const struct guess *best = NULL;
 
-	collect(all, t, r->agreed);
-	keep_before(t, k, r->agreed);
 	for (u32 i = 0; i < all->nr && r->agreed < t->nr; i++) {
 		make(t, &all->guess[i]);
 		if (goes_further(t, k, &all->guess[i], r))
 			best = &all->guess[i];
 		unmake(t, &all->guess[i]);
+	}
+	return best;
+}
+
+/* Tries what the trace does not tell at its first difference, and adopts it. False: nothing
+ * helped. */
+static bool goes_otherwise(struct trace *t, struct guesses *all, struct kept *k,
+			   struct conformance_report *r)
+{
+	const struct guess *best;
+
+	collect(all, t, r->agreed);
+	keep_before(t, k, r->agreed);
+	best = find_best(t, all, k, r);
+	if (!best) {
+		all->nr = 0;
+		add_shifts(all, t, r->agreed);
+		best = find_best(t, all, k, r);
 	}
 	if (!best)
 		return false;
@@ -418,6 +459,7 @@ static void note_course(const struct trace *t, struct conformance_report *r)
 	    {t->nr_past_lists, "frees past the CPU's lists found"},
 	    {t->nr_moved, "allocations before an interrupt's events"},
 	    {t->nr_folds, "times counts were added"},
+	    {t->nr_shifts, "times they were other counts"},
 	    {t->course.followed, "drains of something else followed"},
 	};
 

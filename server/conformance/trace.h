@@ -31,12 +31,19 @@ struct stolen {
 	size_t next;  /* by the same allocation: index + 1 in stolen[] */
 };
 
+/* Before an op: so many pages of what the CPUs keep of a zone's count are in the count. */
+struct shift {
+	s32 pages;
+	u32 zone;
+};
+
 struct trace_op {
 	struct kmem_op op;
 	size_t first_drained, last_drained; /* after it: index + 1; 0: none */
 	size_t first_stolen;		    /* by it: index + 1; 0: none */
 	bool past_lists;		    /* a free that went to the buddy at once */
 	bool left_list;			    /* a free whose block was drained later */
+	struct shift shift;
 	u32 folds; /* before it the statistics' worker of these CPUs ran: a bit each */
 };
 
@@ -55,6 +62,7 @@ struct trace_course {
 struct trace_difference {
 	pfn_t given; /* what the machine gave */
 	bool between_zones;
+	struct shift least, most; /* of such, if Linux's frame is of another zone */
 	/* Interrupts' frees that this machine drained and Linux did not: indices of ops. */
 	size_t suspect[TRACE_MAX_SUSPECTS];
 	u32 nr_suspects;
@@ -81,7 +89,7 @@ struct trace {
 	struct hold holds[TRACE_MAX_HOLDS]; /* ascending, apart */
 	u32 nr_holds;
 	u32 nr_told_past_lists, nr_past_lists; /* frees: told by the trace, and found */
-	u32 nr_folds;
+	u32 nr_folds, nr_shifts;
 	u32 nr_moved; /* allocations that were played before an interrupt's events */
 
 	struct trace_course course;

@@ -244,6 +244,32 @@ static void fold_counts(struct engine *e, u32 cpus)
 	}
 }
 
+/* How many pages this CPU's part of a zone's count can give to the count (or take from it,
+ * if negative) without being more than a CPU may keep. */
+static s32 can_shift(const struct zone *z, u32 cpu, s32 pages)
+{
+	s32 most = (s32)z->stat_threshold, diff = z->pcp[cpu].free_diff;
+	s32 room = pages > 0 ? diff + most : diff - most;
+
+	if ((pages > 0) != (room > 0))
+		return 0;
+	return (pages > 0) == (pages < room) ? pages : room;
+}
+
+static void shift_counts(struct engine *e, struct shift shift)
+{
+	struct zone *z = zone_at(e, shift.zone);
+
+	for (u32 cpu = 0; cpu < e->st->layout.cpus && shift.pages; cpu++) {
+		s32 pages = can_shift(z, cpu, shift.pages);
+
+		z->free += pages;
+		z->pcp[cpu].free_diff -= pages;
+		shift.pages -= pages;
+	}
+	zone_check_marks(e, shift.zone);
+}
+
 /* ---- where it differs ---- */
 
 /* Was this a free that may have gone past the lists? Under a lock preemption is disabled. */
@@ -272,6 +298,19 @@ static void find_suspects(struct trace *t, const struct box *b, size_t at)
 			d->suspect[d->nr_suspects++] = i;
 }
 
+/* Of the higher of two zones the count decides which one serves: Linux's was above where
+ * this one was not, or the other way. How far may it have been from this one? */
+static void find_shifts(struct trace_difference *d, const struct engine *e, u32 ours, u32 theirs)
+{
+	u32 zone = ours > theirs ? ours : theirs;
+	s32 direction = theirs > ours ? 1 : -1, most = 0;
+
+	for (u32 cpu = 0; cpu < e->st->layout.cpus; cpu++)
+		most += can_shift(zone_at(e, zone), cpu, direction * INT16_MAX);
+	d->least = (struct shift){direction, zone};
+	d->most = (struct shift){most, zone};
+}
+
 static void note_difference(struct trace *t, struct box *b, size_t at)
 {
 	struct trace_difference *d = &t->difference;
@@ -281,6 +320,8 @@ static void note_difference(struct trace *t, struct box *b, size_t at)
 	d->given = op->is_alloc ? (pfn_t)b->res.values[0] : 0;
 	d->between_zones = d->given && d->given < max && op->pfn < max &&
 			   frame_zone(b->e, d->given) != frame_zone(b->e, op->pfn);
+	if (d->between_zones)
+		find_shifts(d, b->e, frame_zone(b->e, d->given), frame_zone(b->e, op->pfn));
 	find_suspects(t, b, at);
 }
 
@@ -300,6 +341,8 @@ size_t trace_play(struct trace *t, struct box *b, size_t until, struct conforman
 
 		if (o->folds)
 			fold_counts(b->e, o->folds);
+		if (o->shift.pages)
+			shift_counts(b->e, o->shift);
 		before_stealing(t, b->e, o);
 		status = (o->past_lists ? play_past_lists : trace_play_op)(t, b, &o->op);
 		if (!op_agrees(b, &o->op, status)) {

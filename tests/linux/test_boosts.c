@@ -244,11 +244,64 @@ static void locked_lists_are_told(void **state)
 	box_free(b);
 }
 
+static s64 free_pages(const struct zone *z, u32 cpus)
+{
+	s64 pages = z->free;
+
+	for (u32 cpu = 0; cpu < cpus; cpu++)
+		pages += z->pcp[cpu].free_diff;
+	return pages;
+}
+
+/* What is shifted between a zone's count and its CPUs is never more than they may keep, and
+ * the pages are the same ones. */
+static void counts_are_shifted(void **state)
+{
+	static const char *const smp = SOURCE_DIR "/tests/linux/traces/686-pae-900M-smp2-first";
+	static const struct {
+		s32 pages, shifted;
+	} cases[] = {{0, 0}, {1, 1}, {-3, -3}, {1000, 8}, {-1000, -8}};
+	struct conformance_report r = {0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct box *b = trace_box(smp, &r), *plain = trace_box(smp, &r);
+		const struct zone *z, *before;
+		struct trace t;
+		size_t at = 3000;
+
+		assert_non_null(b);
+		assert_non_null(plain);
+		assert_true(trace_begin(&t, b));
+		assert_true(trace_read(&t, smp, &r));
+		/* An op of another zone, before which, in both, nothing is with the CPUs. */
+		while (t.ops[at].op.pfn >= t.zone_bound[ZONE_NORMAL])
+			at++;
+		t.ops[at].folds = 3;
+		trace_start(&t);
+		assert_int_equal(trace_play(&t, plain, at + 1, &r), at + 1);
+		t.ops[at].shift = (struct shift){cases[i].pages, ZONE_HIGHMEM};
+		trace_start(&t);
+		assert_int_equal(trace_play(&t, b, at + 1, &r), at + 1);
+		z = &b->e->st->frames.zone[ZONE_HIGHMEM];
+		before = &plain->e->st->frames.zone[ZONE_HIGHMEM];
+		assert_int_equal(free_pages(z, 2), free_pages(before, 2));
+		assert_int_equal(z->free - before->free, cases[i].shifted);
+		for (u32 cpu = 0; cpu < 2; cpu++)
+			assert_true(abs(z->pcp[cpu].free_diff) <= (s32)z->stat_threshold);
+		trace_end(&t);
+		box_free(plain);
+		box_free(b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(kswapd_came_late), cmocka_unit_test(something_drained),
-	    cmocka_unit_test(types_are_told), cmocka_unit_test(locked_lists_are_told)};
+	    cmocka_unit_test(kswapd_came_late),	  cmocka_unit_test(something_drained),
+	    cmocka_unit_test(types_are_told),	  cmocka_unit_test(locked_lists_are_told),
+	    cmocka_unit_test(counts_are_shifted),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
