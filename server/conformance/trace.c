@@ -40,7 +40,8 @@ enum {
 	MAX_MOVED = 64,
 	MAX_PAST_LISTS = 256,
 	MAX_GROUPS = 16,
-	FOLD_REACH = 32,
+	FOLD_REACH = 32, /* ops that are tried */
+	FOLD_LOOK = 512, /* ops that they are looked for among */
 	MAX_GUESSES = 2048,
 	/* So many ops before a difference the machine is kept, to try from there. */
 	KEPT_BEFORE = 4096,
@@ -222,13 +223,19 @@ static void add_interrupts(struct guesses *all, const struct trace *t, u32 nr)
 	}
 }
 
-/* The worker of these CPUs (a bit each), which may have come just before. */
+/* The worker of these CPUs (a bit each), which may have come just before: before this op, or
+ * before one of the last that they executed themselves. */
 static void add_folds(struct guesses *all, const struct trace *t, size_t at, u32 cpus)
 {
-	for (u32 back = 0; back < FOLD_REACH && back <= at; back++) {
-		if (t->ops[at - back].folds & cpus)
+	for (u32 back = 0, nr = 0; back < FOLD_LOOK && back <= at && nr < FOLD_REACH; back++) {
+		const struct trace_op *o = &t->ops[at - back];
+
+		if (o->folds & cpus)
 			return;
+		if (back && !(cpus >> o->op.cpu % 32 & 1))
+			continue;
 		add(all, (struct guess){GUESS_FOLD, .at = at - back, .to = cpus});
+		nr++;
 	}
 }
 
