@@ -450,7 +450,9 @@ static void make_machines(struct load_client *c)
 
 static struct zoned *connect_to(const char *address)
 {
-	struct zoned_options options = {.address = address};
+	/* On a busy machine a client may often come too late for a daemon that lives for a
+	 * moment: it goes on until the load is stopped. */
+	struct zoned_options options = {.address = address, .patience_ms = UINT32_MAX};
 	struct zoned *z;
 	char err[256];
 
