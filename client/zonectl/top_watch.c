@@ -199,6 +199,7 @@ static void ask_tail(struct top_watch *w)
 		if (contract_events[i].notable)
 			kinds[request.n_kinds++] = (Zoned__V1__EventKind)i;
 	request.kinds = kinds;
+	request.every_op = true;
 	request.machine = w->name;
 	request.after_op = after;
 	request.from_start = !after;

@@ -282,9 +282,11 @@ struct history_tail_options {
 	uint64_t after_op;
 	bool from_start;     /* else, with after_op 0, from now on */
 	uint64_t op_mask[2]; /* bit per op code; both 0: all */
-	/* With one of these, ops without an event that is wanted are passed over. */
+	/* With one of these, ops without an event that is wanted are passed over, unless
+	 * every_op is set. */
 	uint64_t event_mask; /* bit per kind; 0: all */
 	uint32_t zone_mask;  /* bit per zone, of events that name one; 0: all */
+	bool every_op;
 	bool no_follow;
 	void *user;
 	/* Up to some hundred records, good as a query's pages are; the tail waits for

@@ -218,6 +218,7 @@ static bool wants(const struct history_tail *t, uint32_t code)
 
 static int read_batch(struct history_tail *t)
 {
+	bool passes_over = selects(t) && !t->options.every_op;
 	int rc;
 
 	sqlite3_bind_int64(t->ops, 1, key_of(t->machine, t->from));
@@ -228,17 +229,19 @@ static int read_batch(struct history_tail *t)
 
 		replay_read_record(t->ops, r);
 		t->read_to = r->op + 1;
-		if (!wants(t, r->code) || (selects(t) && !(kinds & t->event_mask)))
+		if (!wants(t, r->code) || (passes_over && !(kinds & t->event_mask)))
 			continue;
 		/* Bytes are not part of what is followed. */
 		r->data_len = r->result_len = 0;
 		t->first_event[t->nr_records] = t->nr_events;
+		if (selects(t) && !(kinds & t->event_mask))
+			r->nr_events = 0;
 		if (r->nr_events) {
 			rc = read_events(t, r, sqlite3_column_int64(t->ops, COL_FIRST_EVENT));
 			if (rc != SQLITE_OK)
 				break;
 		}
-		if (r->nr_events || !selects(t))
+		if (r->nr_events || !passes_over)
 			t->nr_records++;
 		if (t->nr_records == BATCH_OPS || t->nr_events >= BATCH_EVENTS ||
 		    t->events_read >= SKIP_EVENTS)

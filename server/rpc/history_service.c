@@ -491,6 +491,7 @@ static void tail_start(struct net_call *call, const Zoned__V1__TailRequest *requ
 	struct history_tail_options options = {
 	    .after_op = request->after_op,
 	    .from_start = request->from_start,
+	    .every_op = request->every_op,
 	    .no_follow = request->no_follow,
 	    .records = tail_records,
 	    .done = tail_done,

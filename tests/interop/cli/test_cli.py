@@ -828,7 +828,7 @@ class Top(Case):
         self.assertEqual(sorted(questions), sorted(2 * list(set(questions))))
         # The fake's tails have no records: the second has to begin where the first did.
         tails = [r for n, r in self.daemon.calls if n == "Tail"]
-        self.assertTrue(all(t.no_follow and t.kinds for t in tails))
+        self.assertTrue(all(t.no_follow and t.kinds and t.every_op for t in tails))
         self.assertEqual([(t.after_op, t.from_start) for t in tails], [(0, True), (0, True)])
 
     def test_a_fast_machine_is_asked_for_its_last_ops(self):
