@@ -49,6 +49,7 @@ static int set_options(const struct boot_log *log, Zoned__V1__MachineConfig *con
 	if (log->vmalloc)
 		config->vmalloc = (uint32_t)log->vmalloc;
 	config->thp_off |= log->thp_off;
+	config->highmem_off |= log->highmem_off;
 	return EXIT_DONE;
 }
 

@@ -94,6 +94,9 @@ void boot_log_options(const char *text, struct boot_log *b)
 			if (strncmp(text, options[i].word, n) == 0 &&
 			    !size_of(text + n, options[i].value))
 				note_wrong(text, b);
+			else if (options[i].value == &b->highmem &&
+				 strncmp(text, options[i].word, n) == 0)
+				b->highmem_off = !b->highmem;
 		}
 	}
 }

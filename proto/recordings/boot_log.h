@@ -20,7 +20,8 @@ enum boot_e820_type {
 
 struct boot_log {
 	bool pae, thp_off;
-	uint32_t cpus; /* 0 where the messages do not say */
+	bool highmem_off; /* highmem=0: RAM above lowmem is not used */
+	uint32_t cpus;	  /* 0 where the messages do not say */
 	/* KiB of initrd and init memory: given to the allocator after its marks were set. */
 	uint32_t late_kib;
 	/* Options of the kernel's command line, in bytes; 0: not given. */

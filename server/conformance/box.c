@@ -24,7 +24,8 @@ struct engine_config box_config(const struct boot_log *log, u32 reserved_pages)
 {
 	struct engine_config c = {
 	    .preset = PRESET_LINUX_6_1,
-	    .flags = (log->pae ? CONFIG_PAE : 0) | (log->thp_off ? CONFIG_THP_OFF : 0),
+	    .flags = (log->pae ? CONFIG_PAE : 0) | (log->thp_off ? CONFIG_THP_OFF : 0) |
+		     (log->highmem_off ? CONFIG_HIGHMEM_OFF : 0),
 	    .vmalloc_bytes = (u32)log->vmalloc,
 	    .cpus = log->cpus, /* 0: one */
 	    .detail = DETAIL_OPS,
