@@ -19,9 +19,7 @@ bool port_init(struct engine *e, const struct engine_config *config, u64 ram_end
 	       struct engine_event *events, u32 max_events, struct engine_error *why)
 {
 	e->bias = 0;
-	e->events = events;
-	e->nr_events = 0;
-	e->max_events = max_events;
+	engine_set_events(e, events, max_events);
 	e->port = NULL;
 	machine = e;
 	return ram_map_make(config, ram_end, &ram, why);
@@ -68,10 +66,11 @@ void port_panic(struct engine *e, const char *file, u32 line, const char *what)
 
 void port_send_events(struct engine *e)
 {
-	if (e->nr_events)
-		send_frame(WIRE_EVENTS, e->nr_events, e->events,
-			   e->nr_events * (u32)sizeof *e->events);
-	e->nr_events = 0;
+	u32 nr = engine_nr_events(e);
+
+	if (nr)
+		send_frame(WIRE_EVENTS, nr, e->events, nr * (u32)sizeof *e->events);
+	engine_forget_events(e);
 }
 
 void port_events(struct engine *e)
@@ -195,7 +194,11 @@ static void flush(u32 va, u32 nr_pages)
 void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
 {
 	(void)e;
-	cpu_call(really_flushed(cpus), flush, va, nr_pages);
+	cpus = really_flushed(cpus);
+	if (cpus == 1u << cpu_this())
+		flush(va, nr_pages);
+	else
+		cpu_call(cpus, flush, va, nr_pages);
 }
 
 /* A fetch is made as a read, since what it fetches must not run. So no-execute is looked up

@@ -111,23 +111,40 @@ struct engine {
 	struct page *mem_map;	  /* cached */
 	u32 page_offset;	  /* cached */
 	u32 state_ref;		  /* where st lives */
-	/* The op being executed, for the frames it allocates. */
-	u64 op_no;
-	u32 op_owner, op_task, op_cpu;
-	u64 event_mask; /* kinds wanted, from the detail level */
+	/* Of the op being executed, for the frames it allocates. */
+	u32 op_owner, op_cpu;
+	u32 event_mask[2]; /* kinds wanted, from the detail level */
 	/* The host's buffer; port_events() empties it when it is full and the host
 	 * empties it after each op. */
-	struct engine_event *events;
-	u32 nr_events, max_events;
+	struct engine_event *events, *next_event, *events_end;
 	void *port; /* the host's own */
 };
+
+/* Before a machine is made or taken up: where its events go. */
+static inline void engine_set_events(struct engine *e, struct engine_event *buffer, u32 max)
+{
+	e->events = e->next_event = buffer;
+	e->events_end = buffer + max;
+}
+
+/* How many are in the buffer, from its beginning. */
+static inline u32 engine_nr_events(const struct engine *e)
+{
+	return (u32)(e->next_event - e->events);
+}
+
+/* They have been taken. */
+static inline void engine_forget_events(struct engine *e)
+{
+	e->next_event = e->events;
+}
 
 /* Lowmem in bytes that a configuration needs mapped at bias, and the end of its
  * RAM. False with `why` when the configuration contradicts itself. */
 bool engine_plan(const struct engine_config *config, u64 *ret_lowmem_bytes, u64 *ret_ram_end,
 		 struct engine_error *why);
 
-/* Makes a machine in RAM that is all zeros. e->bias, events, max_events and port
+/* Makes a machine in RAM that is all zeros. e->bias, the events' buffer and port
  * are set by the caller. Emits the events of boot as those of op 0. */
 bool engine_create(struct engine *e, const struct engine_config *config, struct engine_error *why);
 

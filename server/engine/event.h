@@ -15,12 +15,12 @@
 static inline bool event_wanted(struct engine *e, u32 kind)
 {
 	e->st->event_counts[kind]++;
-	return (e->event_mask >> kind) & 1;
+	return e->event_mask[kind / 32] & 1u << kind % 32;
 }
 
 static inline void event_put(struct engine *e, u32 kind, u32 a, u32 b, u32 c, u32 d, u32 f, u32 g)
 {
-	struct engine_event *ev = &e->events[e->nr_events++];
+	struct engine_event *ev = e->next_event;
 
 	ev->kind = (u16)kind;
 	ev->reserved0 = 0;
@@ -30,7 +30,8 @@ static inline void event_put(struct engine *e, u32 kind, u32 a, u32 b, u32 c, u3
 	ev->w[3] = d;
 	ev->w[4] = f;
 	ev->w[5] = g;
-	if (__builtin_expect(e->nr_events == e->max_events, 0))
+	e->next_event = ++ev;
+	if (__builtin_expect(ev == e->events_end, 0))
 		port_events(e);
 }
 

@@ -44,7 +44,7 @@ void port_load_cr3(struct engine *e, u32 cpu, u32 paddr);
  * everything, global entries included. Returns when all have done so. */
 void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages);
 
-/* The event buffer is full: take what is in it; e->nr_events is 0 on return. Cold: once
+/* The event buffer is full: take what is in it; engine_forget_events(). Cold: once
  * in thousands of events, so who emits one keeps nothing ready for the call. */
 void port_events(struct engine *e) __attribute__((cold));
 

@@ -45,6 +45,12 @@ struct machine_state {
 	struct dma_state dma;
 };
 
+/* The number of the op being executed; of none yet: 0, boot's. */
+static inline u64 op_number(const struct engine *e)
+{
+	return e->st->op_count;
+}
+
 /* The byte at kernel virtual address `ref` of the direct map. */
 static inline void *at(const struct engine *e, ref_t ref)
 {

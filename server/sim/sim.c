@@ -40,6 +40,7 @@ static struct sim *make_body(const struct engine_config *config, const struct si
 {
 	struct sim *s = calloc(1, sizeof *s);
 	struct layout layout;
+	u32 max_events;
 
 	if (!s || !layout_compute(config, &layout, why) ||
 	    !ram_map_make(config, (u64)layout.max_pfn << PAGE_SHIFT, &s->ram, why)) {
@@ -51,8 +52,8 @@ static struct sim *make_body(const struct engine_config *config, const struct si
 	s->pae = layout.pae;
 	s->nr_cpus = layout.cpus;
 	s->cpu = calloc(layout.cpus, sizeof s->cpu[0]);
-	s->engine.max_events = hooks->max_events ? hooks->max_events : DEFAULT_EVENTS;
-	s->engine.events = calloc(s->engine.max_events, sizeof s->engine.events[0]);
+	max_events = hooks->max_events ? hooks->max_events : DEFAULT_EVENTS;
+	engine_set_events(&s->engine, calloc(max_events, sizeof s->engine.events[0]), max_events);
 	if (!make_ram(&s->arena, &layout, ram_file) || !s->cpu || !s->engine.events) {
 		snprintf(why->text, sizeof why->text, "no memory for a machine of %u MiB",
 			 layout.max_pfn >> (20 - PAGE_SHIFT));
@@ -239,7 +240,7 @@ static void run_op(void *arg)
 
 	/* Each time, because SetPolicy chooses anew. */
 	if (s->quiet)
-		s->engine.event_mask = 0;
+		memset(s->engine.event_mask, 0, sizeof s->engine.event_mask);
 	engine_execute(&s->engine, s->op, s->res);
 }
 
@@ -275,8 +276,8 @@ enum sim_status sim_continue(struct sim *s)
 
 const struct engine_event *sim_take_events(struct sim *s, u32 *ret_nr)
 {
-	*ret_nr = s->engine.nr_events;
-	s->engine.nr_events = 0;
+	*ret_nr = engine_nr_events(&s->engine);
+	engine_forget_events(&s->engine);
 	return s->engine.events;
 }
 
@@ -547,8 +548,8 @@ void port_events(struct engine *e)
 	struct sim *s = sim_of(e);
 
 	if (s->hooks.events)
-		s->hooks.events(s->hooks.user, e->events, e->nr_events);
-	e->nr_events = 0;
+		s->hooks.events(s->hooks.user, e->events, engine_nr_events(e));
+	engine_forget_events(e);
 }
 
 void port_complete(struct engine *e, const struct engine_completion *c)
@@ -573,7 +574,7 @@ void port_panic(struct engine *e, const char *file, u32 line, const char *what)
 
 	s->lost = true;
 	snprintf(s->lost_reason, sizeof s->lost_reason, "op %llu: %s:%u: %s",
-		 (unsigned long long)e->op_no, file, line, what);
+		 (unsigned long long)op_number(e), file, line, what);
 	if (fiber_is_running(s->fiber))
 		fiber_abandon(s->fiber);
 	if (s->guard)

@@ -25,6 +25,7 @@
 #include "bench.h"
 #include "frames/page_alloc.h"
 #include "sim.h"
+#include "state.h"
 
 static struct sim *sim;
 static u8 data[ENGINE_MAX_DATA];
@@ -33,7 +34,7 @@ static struct engine_result execute(struct engine_op *op)
 {
 	struct engine_result res = {.data = data};
 
-	sim_engine(sim)->nr_events = 0;
+	engine_forget_events(sim_engine(sim));
 	sim_execute(sim, op, &res, false);
 	return res;
 }
@@ -82,7 +83,7 @@ static void row_live(double ns)
 
 static inline pfn_t allocate(struct engine *e, u32 gfp, u32 order)
 {
-	e->op_no++;
+	e->st->op_count++;
 	pfn_t pfn = page_alloc(e, gfp, order);
 
 	if (__builtin_expect(!pfn, 0)) {
@@ -94,7 +95,7 @@ static inline pfn_t allocate(struct engine *e, u32 gfp, u32 order)
 
 static inline void release(struct engine *e, pfn_t pfn, u32 order)
 {
-	e->op_no++;
+	e->st->op_count++;
 	if (__builtin_expect(page_free_check(e, pfn, order) != STATUS_OK, 0)) {
 		fprintf(stderr, "block %u cannot be freed\n", pfn);
 		exit(1);
@@ -130,7 +131,7 @@ static double hot_ops(u32 gfp, unsigned n)
 		double began = bench_cpu();
 
 		for (unsigned i = 0; i < n; i++) {
-			e->nr_events = 0;
+			engine_forget_events(e);
 			engine_execute(e, &alloc, &res);
 			free.args[0] = res.values[0];
 			engine_execute(e, &free, &res);

@@ -158,8 +158,8 @@ void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
 
 void port_events(struct engine *e)
 {
-	nr_events += e->nr_events;
-	e->nr_events = 0;
+	nr_events += engine_nr_events(e);
+	engine_forget_events(e);
 }
 
 void port_complete(struct engine *e, const struct engine_completion *c)
@@ -174,7 +174,7 @@ void port_yield(struct engine *e)
 
 void port_panic(struct engine *e, const char *file, u32 line, const char *what)
 {
-	print("op %llu: %s:%u: %s\n", (unsigned long long)e->op_no, file, line, what);
+	print("op %llu: %s:%u: %s\n", (unsigned long long)op_number(e), file, line, what);
 	host_exit(1);
 }
 
@@ -290,8 +290,7 @@ static void run(void)
 	const char *lie;
 
 	e->bias = (uintptr_t)ram - 0xc0000000u;
-	e->events = events;
-	e->max_events = NR_EVENTS;
+	engine_set_events(e, events, NR_EVENTS);
 	print_layout();
 	if (!engine_create(e, &config, &why)) {
 		print("%s\n", why.text);

@@ -865,14 +865,14 @@ static void test_slab(void **state)
 				assert_int_equal(object[b], 0);
 			memset(object, 0x5a, size);
 		}
-		m->e->nr_events = 0;
+		engine_forget_events(m->e);
 		if (i % 16 == 0 && engine_check(m->e, &why))
 			fail_msg("%s", why.text);
 	}
 	while (nr)
 		slab_free(m->e, SLAB_DMA, live[--nr]);
 	assert_int_equal(m->e->st->slab.cache[SLAB_DMA].nr_frames, 0);
-	m->e->nr_events = 0;
+	engine_forget_events(m->e);
 	machine_check(m);
 	machine_free(m);
 }

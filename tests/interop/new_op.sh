@@ -43,8 +43,8 @@ s/^    ForkResult fork = 81;/&\n    AddNumbersResult add_numbers = 99;/
 s/^  rpc Fork(.*/&\n  rpc AddNumbers(.zoned.v1.AddNumbers) returns (.zoned.v1.AddNumbersResult);/' \
 	proto/zoned/v1/memory.proto
 # The function and the row.
-sed -i 's/^static const struct op_entry op_table/static op_fn op_add_numbers;\n\n&/
-s/^    \[OP_FORK\] = .*/&\n    [OP_ADD_NUMBERS] = {op_add_numbers, BOOTED, false},/' server/engine/machine.c
+sed -i 's/^#define OPS(X)/static op_fn op_add_numbers;\n\n&/
+s/^\tX(OP_FORK, .*/& \\\n\tX(OP_ADD_NUMBERS, op_add_numbers, BOOTED, false)/' server/engine/machine.c
 cat >>server/engine/machine.c <<'C'
 
 static u32 op_add_numbers(struct engine *e, const struct engine_op *op, struct engine_result *res)

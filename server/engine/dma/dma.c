@@ -141,14 +141,14 @@ static void copy_from_device(struct engine *e, const struct dma_mapping *m)
  * The status, and the block. */
 static u32 find_block(struct engine *e, pfn_t pfn, u32 length, pfn_t *ret_head)
 {
-	u32 status = frame_mappable(e, pfn);
+	struct page *block;
+	u32 status = frame_mappable(e, pfn, &block);
 	pfn_t head;
 
 	if (status != STATUS_OK)
 		return status;
-	head = page_allocated_head(e, pfn);
-	if (frame_is_own(e, pfn) ||
-	    pages_of(length) > (1u << page_order(page_of(e, head))) - (pfn - head))
+	head = (pfn_t)(block - e->mem_map);
+	if (block_is_own(block) || pages_of(length) > (1u << page_order(block)) - (pfn - head))
 		return STATUS_INVALID;
 	*ret_head = head;
 	return STATUS_OK;

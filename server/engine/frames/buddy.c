@@ -91,7 +91,8 @@ static inline pfn_t take_exact(struct engine *e, u32 zone, u32 order, u32 type)
 	while (from < MAX_ORDER && !z->free_list[from][type].first)
 		from++;
 	if (z->free_list[from][type].first) {
-		pfn = list_pop_head(e->mem_map, &z->free_list[from][type]);
+		pfn = z->free_list[from][type].first;
+		list_pop_head(e->mem_map, &z->free_list[from][type], pfn);
 		e->mem_map[pfn].flags = 0;
 	} else {
 		pfn = type == MIGRATE_MOVABLE ? frontier_take(z) : 0;

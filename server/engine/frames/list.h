@@ -49,10 +49,10 @@ static inline void list_remove(struct page *map, struct pfn_list *l, pfn_t pfn)
 	l->nr--;
 }
 
-/* Takes the first frame of a list that is not empty. */
-static inline pfn_t list_pop_head(struct page *map, struct pfn_list *l)
+/* The same for the first frame of a list. */
+static inline void list_pop_head(struct page *map, struct pfn_list *l, pfn_t first)
 {
-	pfn_t pfn = l->first, next = map[pfn].next;
+	pfn_t next = map[first].next;
 
 	if (next)
 		map[next].prev = 0;
@@ -60,7 +60,6 @@ static inline pfn_t list_pop_head(struct page *map, struct pfn_list *l)
 		l->last = 0;
 	l->first = next;
 	l->nr--;
-	return pfn;
 }
 
 #endif

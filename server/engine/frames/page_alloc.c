@@ -30,9 +30,9 @@
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 enum {
-	GFP_ZONE_MASK = 0xf,
 	GFP_TYPE_SHIFT = 3, /* of __GFP_MOVABLE and __GFP_RECLAIMABLE */
 	GFP_TYPE_MASK = 3,
+	GFP_KIND_MASK = 0x1f, /* with what names a zone */
 	NO_CLASS = 0xff,
 	POISON = 0xaa,
 	ALL_ZONES = (1 << NR_ZONES) - 1,
@@ -46,6 +46,13 @@ enum alloc_flags {
 	ALLOC_NO_MARKS = 8,    /* __GFP_MEMALLOC: all there is */
 };
 
+/* What a request gets. */
+struct block {
+	pfn_t pfn; /* 0: nothing */
+	u32 zone;
+	u32 type; /* its pageblock's */
+};
+
 struct request {
 	u32 gfp, order;
 	u32 class; /* highest zone, ZONE_* */
@@ -55,14 +62,21 @@ struct request {
 	u32 flags; /* enum alloc_flags */
 };
 
-/* By __GFP_DMA (1), __GFP_HIGHMEM (2), DMA32 (4, no such zone here), __GFP_MOVABLE
- * (8), which alone is no zone's name. */
-static const u8 class_of_gfp[GFP_ZONE_MASK + 1] = {
-    [0x0] = ZONE_NORMAL, [0x1] = ZONE_DMA, [0x2] = ZONE_HIGHMEM, [0x3] = NO_CLASS,
-    [0x4] = ZONE_NORMAL, [0x5] = NO_CLASS, [0x6] = NO_CLASS,	 [0x7] = NO_CLASS,
-    [0x8] = ZONE_NORMAL, [0x9] = ZONE_DMA, [0xa] = ZONE_MOVABLE, [0xb] = NO_CLASS,
-    [0xc] = ZONE_NORMAL, [0xd] = NO_CLASS, [0xe] = NO_CLASS,	 [0xf] = NO_CLASS,
+/* By __GFP_DMA (1), __GFP_HIGHMEM (2), DMA32 (4, no such zone here), __GFP_MOVABLE (8), which
+ * alone is no zone's name, and __GFP_RECLAIMABLE (0x10), which cannot be with __GFP_MOVABLE. */
+static const u8 class_of_gfp[GFP_KIND_MASK + 1] = {
+    [0x00] = ZONE_NORMAL, [0x01] = ZONE_DMA, [0x02] = ZONE_HIGHMEM, [0x03] = NO_CLASS,
+    [0x04] = ZONE_NORMAL, [0x05] = NO_CLASS, [0x06] = NO_CLASS,	    [0x07] = NO_CLASS,
+    [0x08] = ZONE_NORMAL, [0x09] = ZONE_DMA, [0x0a] = ZONE_MOVABLE, [0x0b] = NO_CLASS,
+    [0x0c] = ZONE_NORMAL, [0x0d] = NO_CLASS, [0x0e] = NO_CLASS,	    [0x0f] = NO_CLASS,
+    [0x10] = ZONE_NORMAL, [0x11] = ZONE_DMA, [0x12] = ZONE_HIGHMEM, [0x13] = NO_CLASS,
+    [0x14] = ZONE_NORMAL, [0x15] = NO_CLASS, [0x16] = NO_CLASS,	    [0x17] = NO_CLASS,
+    [0x18] = NO_CLASS,	  [0x19] = NO_CLASS, [0x1a] = NO_CLASS,	    [0x1b] = NO_CLASS,
+    [0x1c] = NO_CLASS,	  [0x1d] = NO_CLASS, [0x1e] = NO_CLASS,	    [0x1f] = NO_CLASS,
 };
+
+/* A class's own zone and those below it. */
+static const u8 zones_of_class[NR_ZONES] = {1, 3, 7, 15};
 
 /* Zones that user pages may come from. */
 static const u8 user_zones[] = {
@@ -84,7 +98,7 @@ static u32 gfp_type(u32 gfp)
 
 bool page_gfp_valid(u32 gfp)
 {
-	return class_of_gfp[gfp & GFP_ZONE_MASK] != NO_CLASS && gfp_type(gfp) < NR_PCP_TYPES;
+	return class_of_gfp[gfp & GFP_KIND_MASK] != NO_CLASS;
 }
 
 /* ---- may this zone serve? ---- */
@@ -93,18 +107,19 @@ bool page_gfp_valid(u32 gfp)
  * a block large enough? */
 static ALWAYS_INLINE bool above_mark(const struct zone *z, const struct request *r, u32 mark)
 {
-	s64 free = z->free - (s64)(pages_of_order(r->order) - 1);
+	/* Never more pages than 64 GiB have: 32 bits are enough until marks come in. */
+	s32 free = z->free - (s32)(pages_of_order(r->order) - 1);
 
 	/* HIGHATOMIC pages are counted as if all were free: that may be too many, and
 	 * saves a search. */
 	if (!(r->flags & (ALLOC_MIN_RESERVE | ALLOC_NON_BLOCK)))
-		free -= z->highatomic;
+		free -= (s32)z->highatomic;
 	if (r->flags & ALLOC_MIN_RESERVE) {
 		mark -= mark / 2;
 		if (r->flags & ALLOC_NON_BLOCK)
 			mark -= mark / 4;
 	}
-	if (free <= (s64)mark + z->reserve[r->class])
+	if (free <= 0 || (u32)free <= mark || (u32)free - mark <= z->reserve[r->class])
 		return false;
 	return !r->order || buddy_has(z, r->order, r->flags & ALLOC_HIGHATOMIC);
 }
@@ -241,7 +256,7 @@ static __attribute__((noinline)) void tell_failure(struct engine *e, u32 gfp, u3
 			   free[ZONE_MOVABLE]);
 }
 
-static void clear_pages(struct engine *e, pfn_t pfn, u32 pages)
+static __attribute__((noinline)) void clear_pages(struct engine *e, pfn_t pfn, u32 pages)
 {
 	for (u32 i = 0; i < pages; i++) {
 		va_t va = kmap_temporary(e, e->op_cpu, pfn + i);
@@ -251,7 +266,7 @@ static void clear_pages(struct engine *e, pfn_t pfn, u32 pages)
 	}
 }
 
-static void poison_pages(struct engine *e, pfn_t pfn, u32 pages)
+static __attribute__((noinline)) void poison_pages(struct engine *e, pfn_t pfn, u32 pages)
 {
 	for (u32 i = 0; i < pages; i++) {
 		va_t va = kmap_temporary(e, e->op_cpu, pfn + i);
@@ -267,15 +282,17 @@ static void poison_pages(struct engine *e, pfn_t pfn, u32 pages)
 static ALWAYS_INLINE bool make_request(const struct frames_state *f, u32 gfp, u32 order,
 				       struct request *r)
 {
-	u32 class = class_of_gfp[gfp & GFP_ZONE_MASK];
+	u32 class = class_of_gfp[gfp & GFP_KIND_MASK];
 
-	if (!page_gfp_valid(gfp))
+	if (class == NO_CLASS)
 		return false;
+	if (__builtin_expect(class < f->lowest_class, 0))
+		class = f->lowest_class;
 	r->gfp = gfp;
 	r->order = order;
-	r->class = class < f->lowest_class ? f->lowest_class : class;
+	r->class = class;
 	r->type = f->mobility_off ? MIGRATE_UNMOVABLE : gfp_type(gfp);
-	r->zones = f->populated & ((2u << r->class) - 1);
+	r->zones = f->populated & zones_of_class[class];
 	if (gfp & __GFP_HARDWALL)
 		r->zones &= f->user_zones;
 	r->mark = MARK_LOW;
@@ -312,51 +329,71 @@ static ALWAYS_INLINE pfn_t take_listed(struct engine *e, u32 gfp, u32 order, u32
 	struct zone *z = zone_at(e, *ret_zone);
 	struct pcp *pcp = pcp_of(e, z);
 	struct pfn_list *list = &pcp->list[pcp_list_of(order, r.type)];
+	pfn_t pfn = list->first;
 
-	return list->first && may_serve(z, &r) ? pcp_pop(e, pcp, list, order) : 0;
+	if (!pfn || !may_serve(z, &r))
+		return 0;
+	pcp_pop(e, pcp, list, pfn, order);
+	return pfn;
 }
 
-static ALWAYS_INLINE void hand_out(struct engine *e, pfn_t pfn, u32 gfp, u32 order, u32 zone)
+static ALWAYS_INLINE void hand_out(struct engine *e, struct block *b, u32 gfp, u32 order)
 {
-	struct page *p = &e->mem_map[pfn];
+	struct page *p = &e->mem_map[b->pfn];
 
 	p->flags = page_head_flags(FRAME_ALLOCATED, order, 0);
 	p->next = p->prev = 0;
 	p->owner = e->op_owner;
-	p->op = e->op_no;
+	p->op = op_number(e);
 	p->ref = 0;
-	event_alloc(e, pfn, order, gfp, zone, pageblock_type(e, zone, pfn));
+	b->type = pageblock_type(e, b->zone, b->pfn);
+	event_alloc(e, b->pfn, order, gfp, b->zone, b->type);
 }
 
-static __attribute__((noinline)) pfn_t alloc_block(struct engine *e, u32 gfp, u32 order)
+/* By value: who asks keeps the block in registers. */
+static __attribute__((noinline)) struct block alloc_block(struct engine *e, u32 gfp, u32 order)
 {
-	pfn_t pfn = find_block(e, gfp, order);
+	struct block b = {.pfn = find_block(e, gfp, order)};
 
-	if (!pfn)
-		return 0;
-	hand_out(e, pfn, gfp, order, frame_zone(e, pfn));
+	if (!b.pfn)
+		return b;
+	b.zone = frame_zone(e, b.pfn);
+	hand_out(e, &b, gfp, order);
 	if (gfp & __GFP_ZERO)
-		clear_pages(e, pfn, pages_of_order(order));
-	return pfn;
+		clear_pages(e, b.pfn, pages_of_order(order));
+	return b;
 }
 
 /* Nearly all requests are small, and the executing CPU has what they ask for: that needs
  * no other function, so that it pays for none. */
-static ALWAYS_INLINE pfn_t alloc_small(struct engine *e, u32 gfp, u32 order)
+static ALWAYS_INLINE struct block alloc_small(struct engine *e, u32 gfp, u32 order)
 {
-	u32 zone;
-	pfn_t pfn = gfp & __GFP_ZERO ? 0 : take_listed(e, gfp, order, &zone);
+	struct block b = {0};
 
-	if (!pfn)
+	b.pfn = take_listed(e, gfp, order, &b.zone);
+	if (__builtin_expect(!b.pfn, 0))
 		return alloc_block(e, gfp, order);
-	hand_out(e, pfn, gfp, order, zone);
-	return pfn;
+	hand_out(e, &b, gfp, order);
+	if (gfp & __GFP_ZERO)
+		clear_pages(e, b.pfn, pages_of_order(order));
+	return b;
 }
 
 /* Most are for one page: with an order that is known to be 0, half of it is constant. */
-pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
+static ALWAYS_INLINE struct block alloc_any(struct engine *e, u32 gfp, u32 order)
 {
 	return order ? alloc_small(e, gfp, order) : alloc_small(e, gfp, 0);
+}
+
+/* Functions of their own, so that those for one page need no more registers than that. */
+static __attribute__((noinline)) pfn_t alloc_of_order(struct engine *e, u32 gfp, u32 order)
+{
+	return alloc_small(e, gfp, order).pfn;
+}
+
+pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
+{
+	return order ? alloc_of_order(e, gfp, order) : alloc_small(e, gfp, 0).pfn;
 }
 
 pfn_t page_alloc_user(struct engine *e, u32 gfp)
@@ -381,13 +418,9 @@ pfn_t page_block_head(const struct engine *e, pfn_t pfn)
 
 pfn_t page_allocated_head(struct engine *e, pfn_t pfn)
 {
-	pfn_t head;
+	const struct page *block = frame_block(e, pfn);
 
-	if (pfn >= e->st->layout.max_pfn)
-		return 0;
-	/* Mostly it is the first of its block. */
-	head = e->mem_map[pfn].flags & PAGE_HEAD ? pfn : page_block_head(e, pfn);
-	return head && page_state(&e->mem_map[head]) > FRAME_PCP ? head : 0;
+	return block ? (pfn_t)(block - e->mem_map) : 0;
 }
 
 static bool is_kept(struct engine *e, pfn_t pfn)
@@ -495,45 +528,84 @@ static __attribute__((noinline)) u32 why_not_free(struct engine *e, pfn_t pfn, u
 	return STATUS_BUSY;
 }
 
-u32 page_free_check(struct engine *e, pfn_t pfn, u32 order)
+/* The usual case: one compare of state and order. Only a failure looks further. */
+static ALWAYS_INLINE bool is_free_to_go(const struct engine *e, pfn_t pfn, u32 order)
 {
-	/* One compare of state and order; only a failure looks further. */
-	if (pfn < e->st->layout.max_pfn && !e->mem_map[pfn].ref &&
-	    e->mem_map[pfn].flags == page_head_flags(FRAME_ALLOCATED, order, 0))
-		return STATUS_OK;
-	return why_not_free(e, pfn, order);
+	return pfn < e->st->layout.max_pfn && !e->mem_map[pfn].ref &&
+	       e->mem_map[pfn].flags == page_head_flags(FRAME_ALLOCATED, order, 0);
 }
 
-static __attribute__((noinline)) void free_block(struct engine *e, pfn_t pfn, u32 order, u32 zone,
-						 u32 type)
+u32 page_free_check(struct engine *e, pfn_t pfn, u32 order)
 {
+	return is_free_to_go(e, pfn, order) ? STATUS_OK : why_not_free(e, pfn, order);
+}
+
+static __attribute__((noinline)) void free_block(struct engine *e, pfn_t pfn, u32 order)
+{
+	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
+
 	event_free(e, pfn, order, zone, type);
 	if (e->st->frames.poison_free == TOGGLE_ON)
 		poison_pages(e, pfn, pages_of_order(order));
 	if (pcp_has_order(&e->st->layout, order)) {
-		pcp_free(e, zone, pfn, order, type);
+		if (pcp_free(e, zone, pfn, order, type))
+			pcp_shrink(e, zone, order, type);
 		return;
 	}
 	buddy_free(e, zone, pfn, order, type, FREE_NATURAL);
 	zone_add_free(e, zone, (s32)pages_of_order(order));
 }
 
+/* The block is on the executing CPU's lists, and makes them too long. */
+static __attribute__((noinline)) void tell_and_shrink(struct engine *e, pfn_t pfn, u32 order)
+{
+	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
+
+	event_free(e, pfn, order, zone, type);
+	pcp_shrink(e, zone, order, type);
+}
+
+/* To the executing CPU's lists, and mostly no more than that. The event comes last, so that
+ * nothing has to be kept over the call that a full buffer takes. */
+static ALWAYS_INLINE void free_to_list(struct engine *e, pfn_t pfn, u32 order)
+{
+	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
+
+	if (__builtin_expect(pcp_free(e, zone, pfn, order, type), 0))
+		tell_and_shrink(e, pfn, order);
+	else
+		event_free(e, pfn, order, zone, type);
+}
+
+static ALWAYS_INLINE void free_checked(struct engine *e, pfn_t pfn, u32 order)
+{
+	if (order > PCP_MAX_ORDER || e->st->frames.poison_free == TOGGLE_ON)
+		free_block(e, pfn, order);
+	else if (order)
+		free_to_list(e, pfn, order);
+	else
+		free_to_list(e, pfn, 0); /* the order is known, as in page_alloc() */
+}
+
+static __attribute__((noinline)) void free_of_order(struct engine *e, pfn_t pfn, u32 order)
+{
+	/* Never 0, which the compiler cannot know. */
+	if (order)
+		free_checked(e, pfn, order);
+}
+
 void page_free(struct engine *e, pfn_t pfn, u32 order)
 {
-	struct page *p = &e->mem_map[pfn];
-	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
+	const struct page *p = &e->mem_map[pfn];
 
 	/* Allocated, whatever for, and of this order. */
 	ENGINE_ASSERT(e, p->flags - page_head_flags(FRAME_PCP + 1, order, 0) <=
 			     PAGE_STATE_MASK - (FRAME_PCP + 1));
 	ENGINE_ASSERT(e, !p->ref);
-	if (order || e->st->frames.poison_free == TOGGLE_ON) {
-		free_block(e, pfn, order, zone, type);
-		return;
-	}
-	/* A single page: the order is known, as in page_alloc(). */
-	event_free(e, pfn, 0, zone, type);
-	pcp_free(e, zone, pfn, 0, type);
+	if (order)
+		free_of_order(e, pfn, order);
+	else
+		free_checked(e, pfn, 0);
 }
 
 /* ---- the engine's own frames ---- */
@@ -550,8 +622,9 @@ static pfn_t take_reserve(struct engine *e)
 	else
 		return 0;
 	f->reserve_used++;
-	e->mem_map[pfn] = (struct page){
-	    .owner = e->op_owner, .op = e->op_no, .flags = page_head_flags(FRAME_ALLOCATED, 0, 0)};
+	e->mem_map[pfn] = (struct page){.owner = e->op_owner,
+					.op = op_number(e),
+					.flags = page_head_flags(FRAME_ALLOCATED, 0, 0)};
 	return pfn;
 }
 
@@ -587,33 +660,36 @@ void frame_free_own(struct engine *e, pfn_t pfn)
 
 u32 op_alloc_pages(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
-	u32 gfp = (u32)op->args[0], order = (u32)op->args[1], zone;
-	pfn_t pfn;
+	u32 gfp = (u32)op->args[0], order = (u32)op->args[1];
+	struct block b;
 
 	if (!page_gfp_valid(gfp) || order > MAX_ORDER)
 		return STATUS_INVALID;
-	pfn = page_alloc(e, gfp, order);
-	if (!pfn)
+	b = alloc_any(e, gfp, order);
+	if (!b.pfn)
 		return STATUS_NO_MEMORY;
-	zone = frame_zone(e, pfn);
-	res->values[0] = pfn;
-	res->values[1] = zone;
-	res->values[2] = pageblock_type(e, zone, pfn);
+	res->values[0] = b.pfn;
+	res->values[1] = b.zone;
+	res->values[2] = b.type;
 	return STATUS_OK;
 }
 
 u32 op_free_pages(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
 	pfn_t pfn = (pfn_t)op->args[0];
-	u32 order = (u32)op->args[1], status = page_free_check(e, pfn, order);
+	u32 order = (u32)op->args[1];
 
 	(void)res;
-	if (status != STATUS_OK)
-		return status;
-	/* A block of nobody's in a loaded state: known from here on. */
-	if (!(e->mem_map[pfn].flags & PAGE_HEAD))
+	if (__builtin_expect(!is_free_to_go(e, pfn, order), 0)) {
+		u32 status = why_not_free(e, pfn, order);
+
+		if (status != STATUS_OK)
+			return status;
+		/* A block of nobody's in a loaded state: known from here on. */
+		ENGINE_ASSERT(e, !e->mem_map[pfn].ref);
 		e->mem_map[pfn].flags = page_head_flags(FRAME_ALLOCATED, order, 0);
-	page_free(e, pfn, order);
+	}
+	free_checked(e, pfn, order);
 	return STATUS_OK;
 }
 

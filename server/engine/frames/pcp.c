@@ -86,10 +86,11 @@ static u32 overflow_pages(const struct zone *z, struct pcp *pcp)
 	return pages < most ? pages : most;
 }
 
-void pcp_shrink(struct engine *e, u32 zone, u32 list, u32 order)
+void pcp_shrink(struct engine *e, u32 zone, u32 order, u32 type)
 {
 	struct zone *z = zone_at(e, zone);
 	struct pcp *pcp = &z->pcp[e->op_cpu];
+	u32 list = pcp_list_of(order, type < NR_PCP_TYPES ? type : MIGRATE_MOVABLE);
 
 	/* Blocks of orders 1 to 3 fragment what they lie in: where frees follow each
 	 * other, everything goes back. */

@@ -37,9 +37,9 @@ static inline u32 pcp_list_of(u32 order, u32 type)
  * batch. */
 void pcp_refill(struct engine *e, u32 zone, u32 order, u32 type);
 
-/* The executing CPU's lists hold too much since `list` got a block of this order: the
- * oldest go back to the buddy. */
-void pcp_shrink(struct engine *e, u32 zone, u32 list, u32 order);
+/* The executing CPU's lists hold too much since they got a block of this order and type:
+ * the oldest go back to the buddy. */
+void pcp_shrink(struct engine *e, u32 zone, u32 order, u32 type);
 
 /* The executing CPU's lists. */
 static inline struct pcp *pcp_of(const struct engine *e, struct zone *z)
@@ -47,13 +47,14 @@ static inline struct pcp *pcp_of(const struct engine *e, struct zone *z)
 	return &z->pcp[e->op_cpu];
 }
 
-/* Takes the first block of a list that is not empty. */
-static inline pfn_t pcp_pop(struct engine *e, struct pcp *pcp, struct pfn_list *list, u32 order)
+/* Takes a list's first block. */
+static inline void pcp_pop(struct engine *e, struct pcp *pcp, struct pfn_list *list, pfn_t first,
+			   u32 order)
 {
 	/* Whoever allocates will not overflow soon. */
 	pcp->free_factor >>= 1;
 	pcp->count -= pages_of_order(order);
-	return list_pop_head(e->mem_map, list);
+	list_pop_head(e->mem_map, list, first);
 }
 
 /* Takes a block, refilling the list from the buddy when it is empty. 0: none. */
@@ -61,18 +62,20 @@ static inline pfn_t pcp_take(struct engine *e, u32 zone, u32 order, u32 type)
 {
 	struct pcp *pcp = pcp_of(e, zone_at(e, zone));
 	struct pfn_list *list = &pcp->list[pcp_list_of(order, type)];
+	pfn_t pfn;
 
 	if (!list->first)
 		pcp_refill(e, zone, order, type);
-	if (list->first)
-		return pcp_pop(e, pcp, list, order);
-	/* An attempt in vain counts as well. */
-	pcp->free_factor >>= 1;
-	return 0;
+	pfn = list->first;
+	if (pfn)
+		pcp_pop(e, pcp, list, pfn, order);
+	else
+		pcp->free_factor >>= 1; /* an attempt in vain counts as well */
+	return pfn;
 }
 
-/* Gives a block back. */
-static inline void pcp_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type)
+/* Gives a block back. True: the lists may hold too much now, which is for pcp_shrink(). */
+static inline bool pcp_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type)
 {
 	struct zone *z = zone_at(e, zone);
 	struct pcp *pcp = pcp_of(e, z);
@@ -81,8 +84,7 @@ static inline void pcp_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u3
 	e->mem_map[pfn].flags = page_head_flags(FRAME_PCP, order, type);
 	list_push_head(e->mem_map, &pcp->list[list], pfn);
 	pcp->count += pages_of_order(order);
-	if (pcp->count >= z->pcp_high || (order && pcp->free_factor))
-		pcp_shrink(e, zone, list, order);
+	return pcp->count >= z->pcp_high || (order && pcp->free_factor);
 }
 
 /* Gives all of a CPU's lists of a zone back to the buddy. Returns the pages. */

@@ -350,8 +350,9 @@ void frames_ready(struct engine *e)
 static void forget_list(struct engine *e, struct pfn_list *list)
 {
 	while (list->first) {
-		struct page *p = &e->mem_map[list_pop_head(e->mem_map, list)];
+		struct page *p = &e->mem_map[list->first];
 
+		list_pop_head(e->mem_map, list, list->first);
 		p->flags = p->next = p->prev = 0;
 	}
 }

@@ -6,6 +6,7 @@
 #define ENGINE_ZONE_ACCESS_H
 
 #include "../state.h"
+#include "page_alloc.h"
 
 static inline struct zone *zone_at(const struct engine *e, u32 zone)
 {
@@ -17,6 +18,23 @@ static inline u32 frame_zone(const struct engine *e, pfn_t pfn)
 	const pfn_t *bound = e->st->frames.zone_bound;
 
 	return (u32)(pfn >= bound[0]) + (u32)(pfn >= bound[1]) + (u32)(pfn >= bound[2]);
+}
+
+/* The head's descriptor of the allocated block that a frame is in; NULL: it is in none. */
+static inline struct page *frame_block(const struct engine *e, pfn_t pfn)
+{
+	struct page *p = &e->mem_map[pfn];
+
+	if (pfn >= e->st->layout.max_pfn)
+		return NULL;
+	/* Mostly it is the first of its block. */
+	if (__builtin_expect(!(p->flags & PAGE_HEAD), 0)) {
+		pfn = page_block_head(e, pfn);
+		if (!pfn)
+			return NULL;
+		p = &e->mem_map[pfn];
+	}
+	return page_state(p) > FRAME_PCP ? p : NULL;
 }
 
 /* One byte for each pageblock, shifted by the zone: where a zone does not end on a

@@ -262,13 +262,22 @@ static void leaf_drop(struct engine *e, struct area_map *m, u32 i)
 
 struct area *area_find_next(struct engine *e, struct area_map *m, va_t va)
 {
-	u32 i = leaf_above(e, m, va);
+	const struct entry *entry;
+	u32 i = 0;
 
+	/* Most maps are small. */
+	if (m->nr_leaves != 1)
+		i = leaf_above(e, m, va);
 	if (i == m->nr_leaves)
 		return NULL;
-	struct leaf *leaf = leaf_at(e, m, i);
+	entry = entry_at(e, m, i);
+	if (entry->last <= va)
+		return NULL;
+	struct leaf *leaf = at(e, entry->leaf);
 
-	/* The last one does reach above va. */
+	/* The last one does reach above va, and is often the one: the newest. */
+	if (leaf->nr == 1 || leaf->area[leaf->nr - 2].end <= va)
+		return &leaf->area[leaf->nr - 1];
 	return &leaf->area[keys_below(&leaf->area[0].end, AREA_WORDS, leaf->nr - 1, (u64)va + 1)];
 }
 
@@ -282,6 +291,9 @@ struct area *area_find(struct engine *e, struct area_map *m, va_t va)
 /* Position of the first area of the leaf that begins at or above va. */
 static u32 position_of(const struct leaf *leaf, va_t va)
 {
+	/* What is new often comes behind all others. */
+	if (leaf->nr && leaf->area[leaf->nr - 1].start < va)
+		return leaf->nr;
 	return keys_below(&leaf->area[0].start, AREA_WORDS, leaf->nr, va);
 }
 
@@ -353,17 +365,21 @@ u32 area_insert(struct engine *e, struct area_map *m, const struct area *area)
 	ENGINE_ASSERT(e, area->start < area->end);
 	i = leaves_below(e, m, area->start);
 	i -= i > 0; /* below all others: at the front of the first leaf */
-	position = position_of(leaf_at(e, m, i), area->start);
-	if (leaf_at(e, m, i)->nr == LEAF_AREAS) {
+	struct entry *entry = entry_at(e, m, i);
+	struct leaf *leaf = at(e, entry->leaf);
+
+	position = position_of(leaf, area->start);
+	if (leaf->nr == LEAF_AREAS) {
 		status = leaf_split(e, m, &i, &position);
 		if (status != STATUS_OK)
 			return status;
+		entry = entry_at(e, m, i);
+		leaf = at(e, entry->leaf);
 	}
-	struct entry *entry = entry_at(e, m, i);
-	struct leaf *leaf = at(e, entry->leaf);
 	u32 hole = gap_at(leaf, position);
 
-	leaf_move(leaf, position + 1, leaf, position, leaf->nr - position);
+	if (position < leaf->nr)
+		leaf_move(leaf, position + 1, leaf, position, leaf->nr - position);
 	leaf->area[position] = *area;
 	leaf->nr++;
 	m->nr_areas++;
@@ -529,15 +545,19 @@ va_t area_lowest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, 
 {
 	const struct wish w = {low, high, size, align};
 	u32 i = leaf_above(e, m, low), end = leaves_below(e, m, high);
-	va_t hole = i ? entry_at(e, m, i - 1)->last : 0; /* where the hole before i begins */
+	/* Where the hole before i begins. Below `low` nothing is looked for. */
+	va_t hole = i ? entry_at(e, m, i - 1)->last : 0;
 
+	hole = hole < low ? low : hole;
 	while ((i = pass_up(e, m, i, end, size, &hole)) < end) {
 		const struct entry *entry = entry_at(e, m, i++);
 		const struct leaf *leaf = at(e, entry->leaf);
 		va_t va = place_low(&w, hole, entry->first);
 
-		for (u32 k = 1; !va && k < leaf->nr; k++)
-			va = place_low(&w, leaf->area[k - 1].end, leaf->area[k].start);
+		for (u32 k = 1; !va && k < leaf->nr && entry->maxgap >= size; k++) {
+			if (leaf->area[k].start - leaf->area[k - 1].end >= size)
+				va = place_low(&w, leaf->area[k - 1].end, leaf->area[k].start);
+		}
 		if (va)
 			return va;
 		hole = entry->last;
@@ -557,8 +577,10 @@ va_t area_highest_fit(struct engine *e, struct area_map *m, va_t low, va_t high,
 		const struct leaf *leaf = at(e, entry->leaf);
 		va_t va = place_high(&w, entry->last, hole);
 
-		for (u32 k = leaf->nr - 1; !va && k > 0; k--)
-			va = place_high(&w, leaf->area[k - 1].end, leaf->area[k].start);
+		for (u32 k = leaf->nr - 1; !va && k > 0 && entry->maxgap >= size; k--) {
+			if (leaf->area[k].start - leaf->area[k - 1].end >= size)
+				va = place_high(&w, leaf->area[k - 1].end, leaf->area[k].start);
+		}
 		if (va)
 			return va;
 		hole = entry->first;

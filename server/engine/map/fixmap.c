@@ -33,12 +33,14 @@ u32 op_set_fixmap(struct engine *e, const struct engine_op *op, struct engine_re
 	if (is_used(e, index))
 		return STATUS_EXISTS;
 	if (paddr_is_ram(e, paddr, paddr + PAGE_SIZE)) {
-		status = frame_mappable(e, pfn);
+		struct page *block;
+
+		status = frame_mappable(e, pfn, &block);
 		if (status != STATUS_OK)
 			return status;
-		if (frame_is_own(e, pfn))
+		if (block_is_own(block))
 			return STATUS_BUSY;
-		frame_use(e, pfn);
+		block->ref++;
 	} else {
 		bits |= PTE_PCD | PTE_PWT | PTE_SPECIAL;
 	}

@@ -31,13 +31,13 @@ static va_t slot_va(const struct engine *e, u32 cpu, u32 slot)
 	return fix_to_va(l, l->fix_kmap_begin + KMAP_LOCAL_SLOTS * cpu + slot);
 }
 
-static void slot_map(struct engine *e, u32 cpu, u32 slot, pfn_t pfn)
+static inline void slot_map(struct engine *e, va_t va, pfn_t pfn)
 {
 	/* The table is boot's: setting cannot fail. */
-	pgtable_set(e, 0, slot_va(e, cpu, slot), pte_make(pfn, PTE_KERNEL_BITS), WINDOW_KMAP_LOCAL);
+	pgtable_set(e, 0, va, pte_make(pfn, PTE_KERNEL_BITS), WINDOW_KMAP_LOCAL);
 }
 
-static struct kmap_entry *push(struct engine *e, u32 cpu, struct kmap_stack *s, pfn_t pfn)
+static inline struct kmap_entry *push(struct engine *e, u32 cpu, struct kmap_stack *s, pfn_t pfn)
 {
 	ENGINE_ASSERT(e, s->depth < KMAP_STACK_ENTRIES);
 	struct kmap_entry *entry = &s->entry[s->depth++];
@@ -52,7 +52,7 @@ static struct kmap_entry *push(struct engine *e, u32 cpu, struct kmap_stack *s, 
 
 	entry->slot = slot + 1;
 	entry->va = slot_va(e, cpu, slot);
-	slot_map(e, cpu, slot, pfn);
+	slot_map(e, entry->va, pfn);
 	if (s->slots > KMAP_LOCAL_SLOTS)
 		tlb_flush(e, 1u << cpu, entry->va, 1, FLUSH_KMAP_LOCAL);
 	return entry;
@@ -68,7 +68,7 @@ static const struct kmap_entry *lender_of(const struct kmap_stack *s, u32 slot)
 	return NULL;
 }
 
-static void pop(struct engine *e, u32 cpu, struct kmap_stack *s)
+static inline void pop(struct engine *e, u32 cpu, struct kmap_stack *s)
 {
 	struct kmap_entry top = s->entry[--s->depth];
 
@@ -76,7 +76,7 @@ static void pop(struct engine *e, u32 cpu, struct kmap_stack *s)
 	if (!top.slot)
 		return;
 	if (s->slots-- > KMAP_LOCAL_SLOTS)
-		slot_map(e, cpu, top.slot - 1, lender_of(s, top.slot)->pfn);
+		slot_map(e, top.va, lender_of(s, top.slot)->pfn);
 	else
 		pgtable_clear(e, 0, top.va, WINDOW_KMAP_LOCAL);
 	tlb_flush(e, 1u << cpu, top.va, 1, FLUSH_KMAP_LOCAL);
@@ -119,23 +119,29 @@ void kmap_switch(struct engine *e, u32 cpu, struct kmap_stack *from, struct kmap
 		if (!entry->slot)
 			continue;
 		entry->va = slot_va(e, cpu, entry->slot - 1);
-		slot_map(e, cpu, entry->slot - 1, entry->pfn);
+		slot_map(e, entry->va, entry->pfn);
 	}
 }
 
 /* ---- the ops ---- */
 
-static u32 map_op(struct engine *e, const struct engine_op *op, struct engine_result *res,
-		  bool atomic)
+/* Task 0's stack is its CPU's, and its slots are in use by who is current. */
+static inline bool owns_slots(const struct engine *e, const struct engine_op *op)
+{
+	return e->st->user.cpu[op->cpu].current == op->task;
+}
+
+static inline u32 map_op(struct engine *e, const struct engine_op *op, struct engine_result *res,
+			 bool atomic)
 {
 	struct kmap_stack *s = task_kmap_stack(e, op->cpu, op->task);
 	pfn_t pfn = (pfn_t)op->args[0];
-	u32 status = frame_mappable(e, pfn);
+	struct page *block;
+	u32 status = frame_mappable(e, pfn, &block);
 
 	if (status != STATUS_OK)
 		return status;
-	/* Task 0's stack is its CPU's, and its slots are in use by who is current. */
-	if (s != cpu_kmap_stack(e, op->cpu))
+	if (!owns_slots(e, op))
 		return STATUS_NOT_OWNER;
 	if (s->depth >= KMAP_OP_ENTRIES || (!is_lowmem(e, pfn) && s->slots >= KMAP_OP_SLOTS))
 		return STATUS_LIMIT;
@@ -143,9 +149,8 @@ static u32 map_op(struct engine *e, const struct engine_op *op, struct engine_re
 
 	entry->atomic = atomic;
 	s->atomic += atomic;
-	entry->counted = !frame_is_own(e, pfn);
-	if (entry->counted)
-		frame_use(e, pfn);
+	entry->counted = !block_is_own(block);
+	block->ref += entry->counted;
 	res->values[0] = entry->va;
 	return STATUS_OK;
 }
@@ -178,7 +183,7 @@ static u32 why_not_top(struct engine *e, const struct kmap_stack *own, va_t page
 }
 
 /* Any address in the page names the mapping, as in Linux. */
-static u32 unmap_op(struct engine *e, const struct engine_op *op, bool atomic)
+static inline u32 unmap_op(struct engine *e, const struct engine_op *op, bool atomic)
 {
 	struct kmap_stack *s = task_kmap_stack(e, op->cpu, op->task);
 	va_t page = (va_t)op->args[0] & ~(va_t)(PAGE_SIZE - 1);
@@ -187,7 +192,7 @@ static u32 unmap_op(struct engine *e, const struct engine_op *op, bool atomic)
 		return why_not_top(e, s, page);
 	struct kmap_entry top = s->entry[s->depth - 1];
 
-	if (s != cpu_kmap_stack(e, op->cpu))
+	if (!owns_slots(e, op))
 		return STATUS_NOT_OWNER;
 	/* Ending an atomic section by the other call, or one that never began. */
 	if (top.atomic != atomic)

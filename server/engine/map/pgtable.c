@@ -148,14 +148,6 @@ static __attribute__((noinline)) pfn_t table_make(struct engine *e, pfn_t pgd, v
 	return table;
 }
 
-/* A table for va's PTE, made if there is none. 0: no memory. */
-static inline pfn_t table_for(struct engine *e, pfn_t pgd, va_t va)
-{
-	pfn_t table = table_of(e, pgd, va);
-
-	return table ? table : table_make(e, pgd, va);
-}
-
 /* ---- an mm's tables ---- */
 
 /* Copies the kernel's part of the directory that covers [start, start + 1 GiB), or
@@ -252,95 +244,156 @@ bool pgtable_shares_kernel(struct engine *e, pfn_t pgd)
 
 /* ---- single entries ---- */
 
+/* A PTE where it lies: a u64, or without PAE a u32. */
+static inline u64 slot_get(const struct engine *e, const void *slot)
+{
+	return is_pae(e) ? *(const u64 *)slot : *(const u32 *)slot;
+}
+
+static inline void slot_set(const struct engine *e, void *slot, u64 pte)
+{
+	if (is_pae(e))
+		*(u64 *)slot = pte;
+	else
+		*(u32 *)slot = (u32)pte;
+}
+
+/* Tables lie in lowmem, below 4 GiB: the low half of an entry says where. */
+static inline void *table_at(const struct engine *e, u32 entry)
+{
+	return at(e, e->page_offset + (entry & ~(u32)(PAGE_SIZE - 1)));
+}
+
+/* Of va's PTE in its table; bytes. */
+static inline u32 slot_offset(const struct engine *e, va_t va)
+{
+	return is_pae(e) ? va >> (PAGE_SHIFT - 3) & 0xff8 : va >> (PAGE_SHIFT - 2) & 0xffc;
+}
+
+static inline void *slot_in(const struct engine *e, pfn_t table, va_t va)
+{
+	return (u8 *)at(e, frame_ref(e, table)) + slot_offset(e, va);
+}
+
+/* Where va's PTE lies; NULL: there is no table, or a large page. The way down is the same as
+ * directory_entry()'s, with the mode asked once. */
+static inline void *slot_of(const struct engine *e, pfn_t pgd, va_t va)
+{
+	const u64 *top = at(e, frame_ref(e, pgd)), *directory;
+	u32 entry;
+
+	if (!is_pae(e)) {
+		entry = ((const u32 *)top)[va >> 22];
+		return entry && !(entry & PTE_LARGE)
+			   ? (u32 *)table_at(e, entry) + (va >> PAGE_SHIFT & 1023)
+			   : NULL;
+	}
+	entry = (u32)top[va >> 30];
+	if (!entry)
+		return NULL;
+	directory = table_at(e, entry);
+	entry = (u32)directory[va >> 21 & 511];
+	return entry && !(entry & PTE_LARGE) ? (u64 *)table_at(e, entry) + (va >> PAGE_SHIFT & 511)
+					     : NULL;
+}
+
 u64 pgtable_get(struct engine *e, pfn_t pgd, va_t va)
 {
-	u64 entry = directory_entry(e, or_kernel(e, pgd), va);
+	const void *slot = slot_of(e, or_kernel(e, pgd), va);
 
-	if (!(entry & PTE_PRESENT) || entry & PTE_LARGE)
-		return entry;
-	return entry_get(e, pte_pfn(entry), table_index(e, va));
+	return slot ? slot_get(e, slot) : directory_entry(e, or_kernel(e, pgd), va);
 }
 
 u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va, u32 *ret_made)
 {
-	pfn_t before = table_of(e, or_kernel(e, pgd), va);
-	pfn_t table = before ? before : table_make(e, or_kernel(e, pgd), va);
-
-	*ret_made = table && !before;
-	return table ? STATUS_OK : STATUS_NO_MEMORY;
+	*ret_made = 0;
+	if (slot_of(e, or_kernel(e, pgd), va))
+		return STATUS_OK;
+	*ret_made = table_make(e, or_kernel(e, pgd), va) != 0;
+	return *ret_made ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
-static inline void set_in(struct engine *e, pfn_t table, va_t va, u64 pte, u32 window)
+static inline void set_at(struct engine *e, void *slot, va_t va, u64 pte, u32 window)
 {
 	if (!is_pae(e))
 		pte &= ~PTE_NX;
-	entry_set(e, table, table_index(e, va), pte);
+	slot_set(e, slot, pte);
 	event_pte_set(e, window, va, pte_pfn(pte), pte_bits(pte));
 }
 
-/* Table 0: there is nothing to clear. */
-static inline u64 clear_in(struct engine *e, pfn_t table, va_t va, u32 window)
+/* NULL: there is nothing to clear. */
+static inline u64 clear_at(struct engine *e, void *slot, va_t va, u32 window)
 {
-	u64 pte = table ? entry_get(e, table, table_index(e, va)) : 0;
+	u64 pte = slot ? slot_get(e, slot) : 0;
 
 	if (!pte)
 		return 0;
-	entry_set(e, table, table_index(e, va), 0);
+	slot_set(e, slot, 0);
 	event_pte_cleared(e, window, va, pte_pfn(pte), pte_bits(pte));
 	return pte;
 }
 
 u32 pgtable_set(struct engine *e, pfn_t pgd, va_t va, u64 pte, u32 window)
 {
-	pfn_t table = table_for(e, or_kernel(e, pgd), va);
+	void *slot = slot_of(e, or_kernel(e, pgd), va);
 
-	if (!table)
-		return STATUS_NO_MEMORY;
-	set_in(e, table, va, pte, window);
+	if (__builtin_expect(!slot, 0)) {
+		pfn_t table = table_make(e, or_kernel(e, pgd), va);
+
+		if (!table)
+			return STATUS_NO_MEMORY;
+		slot = slot_in(e, table, va);
+	}
+	set_at(e, slot, va, pte, window);
 	return STATUS_OK;
 }
 
 u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window)
 {
-	return clear_in(e, table_of(e, or_kernel(e, pgd), va), va, window);
+	return clear_at(e, slot_of(e, or_kernel(e, pgd), va), va, window);
 }
 
 /* ---- runs of the kernel's entries: its tables stay once they are made ---- */
 
-static inline bool run_has(const struct engine *e, const struct pgtable_run *run, va_t va)
+/* The slot of va, in the run's table if that has it; NULL: there is none. */
+static inline void *run_slot(struct engine *e, struct pgtable_run *run, va_t va)
 {
-	return run->table && run->span == va >> directory_shift(e);
-}
+	u32 span = va >> directory_shift(e);
+	u8 *slot;
 
-static inline pfn_t run_find(struct engine *e, struct pgtable_run *run, va_t va)
-{
-	if (!run_has(e, run, va))
-		*run = (struct pgtable_run){table_of(e, e->st->map.kernel_pgd, va),
-					    va >> directory_shift(e)};
-	return run->table;
+	if (__builtin_expect(run->table && run->span == span, 1))
+		return run->table + slot_offset(e, va);
+	slot = slot_of(e, e->st->map.kernel_pgd, va);
+	*run = (struct pgtable_run){slot ? slot - slot_offset(e, va) : NULL, span};
+	return slot;
 }
 
 u64 pgtable_run_get(struct engine *e, struct pgtable_run *run, va_t va)
 {
-	pfn_t table = run_find(e, run, va);
+	const void *slot = run_slot(e, run, va);
 
-	return table ? entry_get(e, table, table_index(e, va)) : 0;
+	return slot ? slot_get(e, slot) : 0;
 }
 
 u32 pgtable_run_set(struct engine *e, struct pgtable_run *run, va_t va, u64 pte, u32 window)
 {
-	if (!run_has(e, run, va))
-		*run = (struct pgtable_run){table_for(e, e->st->map.kernel_pgd, va),
-					    va >> directory_shift(e)};
-	if (!run->table)
-		return STATUS_NO_MEMORY;
-	set_in(e, run->table, va, pte, window);
+	void *slot = run_slot(e, run, va);
+
+	if (__builtin_expect(!slot, 0)) {
+		pfn_t table = table_make(e, e->st->map.kernel_pgd, va);
+
+		if (!table)
+			return STATUS_NO_MEMORY;
+		slot = slot_in(e, table, va);
+		run->table = (u8 *)slot - slot_offset(e, va);
+	}
+	set_at(e, slot, va, pte, window);
 	return STATUS_OK;
 }
 
 u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 window)
 {
-	return clear_in(e, run_find(e, run, va), va, window);
+	return clear_at(e, run_slot(e, run, va), va, window);
 }
 
 static bool is_empty(const struct engine *e, pfn_t table)

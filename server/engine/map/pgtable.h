@@ -85,8 +85,8 @@ u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window);
 /* The same for many pages of the kernel's half in one op, one after the other: the table
  * is looked up once for all that are in it. All zeros to begin with. */
 struct pgtable_run {
-	pfn_t table; /* 0: none yet */
-	u32 span;    /* that it maps, counted from address 0 */
+	u8 *table; /* where it lies; NULL: none yet */
+	u32 span;  /* that it maps, counted from address 0 */
 };
 u64 pgtable_run_get(struct engine *e, struct pgtable_run *run, va_t va);
 u32 pgtable_run_set(struct engine *e, struct pgtable_run *run, va_t va, u64 pte, u32 window);

@@ -8,12 +8,10 @@
 #include "../frames/page_alloc.h"
 #include "pgtable.h"
 
-u32 frame_mappable(struct engine *e, pfn_t pfn)
+u32 frame_why_not_mappable(struct engine *e, pfn_t pfn)
 {
 	if (pfn >= e->st->layout.max_pfn)
 		return STATUS_INVALID;
-	if (page_allocated_head(e, pfn))
-		return STATUS_OK;
 	return page_free_check(e, pfn, 0) == STATUS_DOUBLE_FREE ? STATUS_NOT_FOUND : STATUS_INVALID;
 }
 
@@ -33,34 +31,9 @@ bool paddr_is_ram(struct engine *e, paddr_t start, paddr_t end)
 	return false;
 }
 
-static struct page *head_of(struct engine *e, pfn_t pfn)
+void block_unused(struct engine *e, struct page *block)
 {
-	pfn_t head = page_allocated_head(e, pfn);
-
-	ENGINE_ASSERT(e, head);
-	return page_of(e, head);
-}
-
-bool frame_is_own(struct engine *e, pfn_t pfn)
-{
-	u32 state = page_state(head_of(e, pfn));
-
-	return state == FRAME_PAGE_TABLE || state == FRAME_SLAB || state == FRAME_BOUNCE;
-}
-
-void frame_use(struct engine *e, pfn_t pfn)
-{
-	head_of(e, pfn)->ref++;
-}
-
-void frame_unuse(struct engine *e, pfn_t pfn)
-{
-	struct page *head = head_of(e, pfn);
-
-	ENGINE_ASSERT(e, head->ref);
-	head->ref--;
-	if (!head->ref && page_state(head) == FRAME_ANONYMOUS)
-		page_free(e, page_allocated_head(e, pfn), page_order(head));
+	page_free(e, (pfn_t)(block - e->mem_map), page_order(block));
 }
 
 /* The wing's own objects. Page tables and the zero page are pgtable_boot()'s. */

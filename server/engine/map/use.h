@@ -9,23 +9,56 @@
 #ifndef ENGINE_USE_H
 #define ENGINE_USE_H
 
-#include "../engine.h"
+#include "../frames/zone_access.h"
+#include "../port.h"
 
-/* Why a frame cannot be mapped: OK; NOT_FOUND, it is free; INVALID, it is outside
- * RAM or reserved since boot. */
-u32 frame_mappable(struct engine *e, pfn_t pfn);
+/* Why a frame cannot be mapped: NOT_FOUND, it is free; INVALID, it is outside RAM or
+ * reserved since boot. */
+u32 frame_why_not_mappable(struct engine *e, pfn_t pfn);
 
 /* Is any of [start, end) RAM, in use or not? */
 bool paddr_is_ram(struct engine *e, paddr_t start, paddr_t end);
 
-/* Does the engine itself own this frame (page table, object, bounce buffer)? It
- * frees such a frame when it likes, so no use of it can be counted. */
-bool frame_is_own(struct engine *e, pfn_t pfn);
+/* An anonymous block without users: it is freed. */
+void block_unused(struct engine *e, struct page *block);
 
-/* One use more, one less. An anonymous frame without users is freed with its last
- * use: the task that owned it may be gone. */
-void frame_use(struct engine *e, pfn_t pfn);
-void frame_unuse(struct engine *e, pfn_t pfn);
+/* OK, with the head's descriptor of the frame's block; or why not. */
+static inline u32 frame_mappable(struct engine *e, pfn_t pfn, struct page **ret_block)
+{
+	*ret_block = frame_block(e, pfn);
+	return *ret_block ? STATUS_OK : frame_why_not_mappable(e, pfn);
+}
+
+/* Does the engine itself own this block (page table, object, bounce buffer)? It frees such
+ * a one when it likes, so no use of it can be counted. */
+static inline bool block_is_own(const struct page *block)
+{
+	const u32 own = 1u << FRAME_PAGE_TABLE | 1u << FRAME_SLAB | 1u << FRAME_BOUNCE;
+
+	return own >> page_state(block) & 1;
+}
+
+/* One use more, one less. An anonymous block is freed with its last use: the task that
+ * owned it may be gone. */
+static inline void frame_use(struct engine *e, pfn_t pfn)
+{
+	struct page *block = frame_block(e, pfn);
+
+	ENGINE_ASSERT(e, block);
+	block->ref++;
+}
+
+static inline void block_unuse(struct engine *e, struct page *block)
+{
+	ENGINE_ASSERT(e, block && block->ref);
+	if (!--block->ref && page_state(block) == FRAME_ANONYMOUS)
+		block_unused(e, block);
+}
+
+static inline void frame_unuse(struct engine *e, pfn_t pfn)
+{
+	block_unuse(e, frame_block(e, pfn));
+}
 
 /* Calls fn with the head of a frame's block, once for each use that this wing has. */
 void map_for_each_use(struct engine *e, void (*fn)(struct engine *e, pfn_t head, void *arg),

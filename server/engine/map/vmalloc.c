@@ -161,7 +161,9 @@ static void roll_back(struct engine *e, va_t va, u32 done,
 	make_lazy(e, area_find(e, &vmap(e)->areas, va));
 }
 
-static void unmap_area(struct engine *e, struct area *a, void (*drop)(struct engine *e, pfn_t pfn))
+static inline __attribute__((always_inline)) void unmap_area(struct engine *e, struct area *a,
+							     void (*drop)(struct engine *e,
+									  pfn_t pfn))
 {
 	struct pgtable_run run = {0};
 	va_t start = a->start;
@@ -279,8 +281,10 @@ u32 op_vmap(struct engine *e, const struct engine_op *op, struct engine_result *
 	if (!pages || op->data_len % sizeof(u32))
 		return STATUS_INVALID;
 	for (u32 i = 0; i < pages; i++) {
-		status = frame_mappable(e, listed_pfn(op, i));
-		if (status == STATUS_OK && frame_is_own(e, listed_pfn(op, i)))
+		struct page *block;
+
+		status = frame_mappable(e, listed_pfn(op, i), &block);
+		if (status == STATUS_OK && block_is_own(block))
 			status = STATUS_BUSY;
 		if (status != STATUS_OK)
 			return status;

@@ -37,6 +37,7 @@ struct spot {
 	struct area *vma;
 	va_t va; /* of the page */
 	u64 pte;
+	pfn_t pfn; /* of the frame that is there in the end; 0: none */
 	bool write;
 };
 
@@ -78,6 +79,7 @@ static u32 put_frame(struct engine *e, struct spot *s, pfn_t pfn, bool own, u32 
 		mapping_replace(e, s->mm, s->va, pte);
 	else
 		mapping_set(e, s->mm, s->va, pte);
+	s->pfn = pfn;
 	return resolution;
 }
 
@@ -86,8 +88,10 @@ static u32 fault_anonymous(struct engine *e, struct spot *s)
 	pfn_t pfn;
 
 	if (!s->write) {
-		u64 pte = mapping_pte(e, s->vma, e->st->map.zero_pfn, false);
+		u64 pte;
 
+		s->pfn = e->st->map.zero_pfn;
+		pte = mapping_pte(e, s->vma, s->pfn, false);
 		mapping_set(e, s->mm, s->va, pte | PTE_SPECIAL | touched(s));
 		return FAULT_ZERO_PAGE;
 	}
@@ -152,9 +156,10 @@ static u32 fault_absent(struct engine *e, struct spot *s)
 	return resolution;
 }
 
-static u32 resolve(struct engine *e, struct mm *mm, va_t va, u32 code)
+static u32 resolve(struct engine *e, struct mm *mm, va_t va, u32 code, pfn_t *ret_pfn)
 {
 	struct spot s = {.mm = mm, .va = va & ~(va_t)(PAGE_SIZE - 1), .write = code & FAULT_WRITE};
+	u32 resolution;
 
 	s.vma = va < e->st->layout.task_size ? vma_find(e, mm, va) : NULL;
 	if (!s.vma)
@@ -162,12 +167,17 @@ static u32 resolve(struct engine *e, struct mm *mm, va_t va, u32 code)
 	if (!is_allowed(s.vma, code))
 		return FAULT_PROTECTED;
 	s.pte = pgtable_get(e, mm->pgd, va);
-	if (!s.pte)
-		return fault_absent(e, &s);
-	if (s.write && !(s.pte & PTE_WRITE))
-		return fault_write_protected(e, &s);
-	mm_flush(e, mm, s.va, s.va + PAGE_SIZE, FLUSH_PROTECT);
-	return FAULT_SPURIOUS;
+	s.pfn = pte_pfn(s.pte);
+	if (!s.pte) {
+		resolution = fault_absent(e, &s);
+	} else if (s.write && !(s.pte & PTE_WRITE)) {
+		resolution = fault_write_protected(e, &s);
+	} else {
+		mm_flush(e, mm, s.va, s.va + PAGE_SIZE, FLUSH_PROTECT);
+		resolution = FAULT_SPURIOUS;
+	}
+	*ret_pfn = s.pfn;
+	return resolution;
 }
 
 static u32 status_of(u32 resolution)
@@ -190,6 +200,7 @@ static void tell(struct engine *e, const struct fault *f)
 u32 fault_handle(struct engine *e, struct task *t, struct fault *f)
 {
 	struct mm *mm = task_mm(e, t);
+	pfn_t pfn = 0;
 	u32 status;
 
 	f->ret_pfn = 0;
@@ -198,10 +209,10 @@ u32 fault_handle(struct engine *e, struct task *t, struct fault *f)
 		event_atomic_violation(e, t->number, t->cpu, ATOMIC_SLEEP);
 		return STATUS_ATOMIC;
 	}
-	f->ret_resolution = resolve(e, mm, f->va, f->code);
+	f->ret_resolution = resolve(e, mm, f->va, f->code, &pfn);
 	status = status_of(f->ret_resolution);
 	if (status == STATUS_OK)
-		f->ret_pfn = pte_pfn(pgtable_get(e, mm->pgd, f->va));
+		f->ret_pfn = pfn;
 	tell(e, f);
 	return status;
 }

@@ -57,7 +57,8 @@ u32 numbers_add(struct engine *e, struct number_table *t, ref_t object)
 }
 
 /* Index of the first entry whose number is not below. */
-static u32 search(const struct engine *e, const struct number_table *t, u32 number)
+static __attribute__((noinline)) u32 search(const struct engine *e, const struct number_table *t,
+					    u32 number)
 {
 	u32 low = 0, high = t->nr;
 
@@ -77,8 +78,9 @@ ref_t numbers_find(struct engine *e, const struct number_table *t, u32 number)
 	/* Where it is as long as none below it has been taken out. */
 	u32 i = number - 1;
 
-	if (i >= t->nr || entry(e, t, i)->number != number)
-		i = search(e, t, number);
+	if (__builtin_expect(i < t->nr && entry(e, t, i)->number == number, 1))
+		return entry(e, t, i)->object;
+	i = search(e, t, number);
 	return i < t->nr && entry(e, t, i)->number == number ? entry(e, t, i)->object : 0;
 }
 
