@@ -20,7 +20,7 @@ enum {
 	/* Of the pool's four threads; one is left for tails and libuv itself. */
 	QUERY_WORKERS = 3,
 	HISTORY_APPLICATION_ID = 0x7a6f6e64, /* "zond" */
-	HISTORY_SCHEMA_VERSION = 3,
+	HISTORY_SCHEMA_VERSION = 4,
 	/* Measured with bench_journal: larger pages gain nothing beyond noise for turns
 	 * of 128 rows and more, and 8192 halves the rate of turns of a single op. */
 	HISTORY_PAGE_SIZE = 4096,
@@ -70,15 +70,17 @@ enum row_column {
 	ROW_WHAT,   /* task << 32 | cpu << 16 | status << 8 | code */
 	ROW_CALLER, /* client << 32 | owner */
 	ROW_LATENCY_NS,
-	ROW_A0,
-	ROW_A1,
+	ROW_A01, /* a1 << 32 | a0, the low halves of each; the high ones are in op_more */
 	ROW_V0,
-	ROW_V1,
-	ROW_V2,
-	ROW_FIRST_EVENT,
-	ROW_NR_EVENTS,
+	ROW_V12,    /* likewise */
+	ROW_EVENTS, /* first_event << ROW_NR_EVENTS_BITS | nr_events; 0: none */
 	ROW_KINDS,
 	ROW_COLUMNS,
+};
+
+enum {
+	ROW_NR_EVENTS_BITS = 24,
+	ROW_FIRST_EVENT_BITS = 63 - ROW_NR_EVENTS_BITS,
 };
 
 /* Columns of the table op_more: an op has a row there when any of them is not 0. */
@@ -91,7 +93,16 @@ enum more_column {
 	MORE_DATA_LEN,
 	MORE_RESULT_LEN,
 	MORE_RESULT_HASH,
+	MORE_A01_HIGH,
+	MORE_V12_HIGH,
 	MORE_COLUMNS,
+};
+
+/* Columns of the table event_rows, but for the id at its end: words two by two, the first
+ * of them low. */
+enum event_column {
+	EVENT_ROW_KIND,
+	EVENT_ROW_W01,
 };
 
 /* Rows that wait for the commit: their columns as SQLite will store them. */
@@ -261,6 +272,8 @@ int history_open_reader(const struct history *h, sqlite3 **ret, char *err, size_
 /* Is the open file ours, and of this version? HISTORY_OK with *ret_fresh when it
  * is empty. Reads only. */
 int schema_recognise(sqlite3 *db, bool *ret_fresh, char *err, size_t err_size);
+/* Its version; an SQLite code. */
+int schema_version(sqlite3 *db, int64_t *ret);
 /* Brings an older file to this version, in one transaction. */
 int schema_migrate(sqlite3 *db, char *err, size_t err_size);
 /* Makes the tables in an empty file. */

@@ -91,6 +91,12 @@ bool journal_pending(const struct history *h)
 	return j->ops.nr || j->completions.nr || j->in_transaction || j->error;
 }
 
+/* Two numbers of 32 bits in a column. */
+static int64_t pair(uint64_t low, uint64_t high)
+{
+	return (int64_t)((low & UINT32_MAX) | high << 32);
+}
+
 /* ---- the virtual tables ---- */
 
 /* What a virtual table reads: which array, and how SQLite should see it. */
@@ -245,7 +251,9 @@ static int event_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i
 	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
 	const struct engine_event *e = (const struct engine_event *)c->rows + c->at;
 
-	sqlite3_result_int64(out, i == 0 ? e->kind : e->w[i - 1]);
+	int word = 2 * (i - EVENT_ROW_W01);
+
+	sqlite3_result_int64(out, i == EVENT_ROW_KIND ? e->kind : pair(e->w[word], e->w[word + 1]));
 	return SQLITE_OK;
 }
 
@@ -283,13 +291,13 @@ static int completion_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, 
 
 static const struct source sources[] = {
     {MODULE(op_column), "pending_ops",
-     "CREATE TABLE x(key, time_ns, what, caller, latency_ns, a0, a1, v0, v1, v2, first_event,"
-     " nr_events, kinds)",
+     "CREATE TABLE x(key, time_ns, what, caller, latency_ns, a01, v0, v12, events, kinds)",
      offsetof(struct journal, ops)},
     {MODULE(more_column), "pending_more",
-     "CREATE TABLE x(key, token, sequence, a2, a3, a4, a5, v3, data_len, result_len, result_hash)",
+     "CREATE TABLE x(key, token, sequence, a2, a3, a4, a5, v3, data_len, result_len, result_hash,"
+     " a01_high, v12_high)",
      offsetof(struct journal, more)},
-    {MODULE(event_column), "pending_events", "CREATE TABLE x(kind, w0, w1, w2, w3, w4, w5)",
+    {MODULE(event_column), "pending_events", "CREATE TABLE x(kind, w01, w23, w45)",
      offsetof(struct journal, events)},
     {MODULE(payload_column), "pending_payloads", "CREATE TABLE x(key, data)",
      offsetof(struct journal, payloads)},
@@ -302,9 +310,9 @@ static const struct source sources[] = {
 #define INSERT_MACHINE \
 	"INSERT INTO machines VALUES(?,?,?,?,?,?,?, NULL, ?,?,?,?,?,?,?,?,?,?,?,?,?,?, ?,?, 1)"
 
-/* Without an id, which SQLite makes: invariant 4. */
-#define INSERT_EVENTS \
-	"INSERT INTO events(kind, w0, w1, w2, w3, w4, w5) SELECT * FROM pending_events"
+/* Without an id, which SQLite makes: invariant 4. It is the table's last column, so that
+ * the others need not be copied to their places. */
+#define INSERT_EVENTS "INSERT INTO event_rows(kind, w01, w23, w45) SELECT * FROM pending_events"
 
 static const char *const statement_sql[NR_STATEMENTS] = {
     [ST_BEGIN] = "BEGIN IMMEDIATE",
@@ -327,13 +335,13 @@ static const char *const statement_sql[NR_STATEMENTS] = {
 			    " WHERE key BETWEEN ?1 AND ?2 ORDER BY key DESC",
     [ST_DROP_CHECKPOINT] = "DELETE FROM checkpoints WHERE key = ?",
     [ST_SET_FIRST_OP] = "UPDATE machines SET first_op = ?2 WHERE id = ?1",
-    [ST_LIST_OLD_OPS] = "SELECT key, first_event, nr_events FROM op_rows"
+    [ST_LIST_OLD_OPS] = "SELECT key, first_event, nr_events FROM ops"
 			" WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3",
     [ST_DELETE_PIECES] = "DELETE FROM checkpoint_pieces WHERE id IN (SELECT id"
 			 " FROM checkpoint_pieces WHERE id BETWEEN ?1 AND ?2 LIMIT ?3)",
     [ST_DELETE_OPS] = "DELETE FROM op_rows WHERE key BETWEEN ?1 AND ?2",
     [ST_DELETE_MORE] = "DELETE FROM op_more WHERE key BETWEEN ?1 AND ?2",
-    [ST_DELETE_EVENTS] = "DELETE FROM events WHERE id BETWEEN ?1 AND ?2",
+    [ST_DELETE_EVENTS] = "DELETE FROM event_rows WHERE id BETWEEN ?1 AND ?2",
     [ST_DELETE_PAYLOADS] = "DELETE FROM payloads WHERE key BETWEEN ?1 AND ?2",
     [ST_DELETE_COMPLETIONS] = "DELETE FROM completions WHERE key BETWEEN ?1 AND ?2",
 };
@@ -635,11 +643,12 @@ static void append_payload(struct history *h, int64_t key, const uint8_t *data, 
 /* What of an op does not stand in its row of op_rows. */
 static void append_more(struct history *h, int64_t key, const struct history_record *r)
 {
-	const uint64_t *a = r->args;
+	const uint64_t *a = r->args, *v = r->values;
+	uint64_t high = (a[0] | a[1] | v[1] | v[2]) >> 32;
 	struct pending_more *more;
 	int64_t *c;
 
-	if (!(r->token | a[2] | a[3] | a[4] | a[5] | r->values[3] | r->data_len | r->result_len))
+	if (!(r->token | a[2] | a[3] | a[4] | a[5] | v[3] | r->data_len | r->result_len | high))
 		return;
 	more = grow(h, &h->journal.more, 1, sizeof(*more));
 	if (!more)
@@ -649,16 +658,21 @@ static void append_more(struct history *h, int64_t key, const struct history_rec
 	c[MORE_TOKEN] = (int64_t)r->token;
 	c[MORE_SEQUENCE] = (int64_t)r->sequence;
 	memcpy(&c[MORE_A2], &a[2], sizeof(r->args) - 2 * sizeof(*a));
-	c[MORE_V3] = (int64_t)r->values[3];
+	c[MORE_V3] = (int64_t)v[3];
 	c[MORE_DATA_LEN] = r->data_len;
 	c[MORE_RESULT_LEN] = r->result_len;
 	c[MORE_RESULT_HASH] =
 	    r->result_len ? (int64_t)history_hash(r->result_data, r->result_len) : 0;
+	c[MORE_A01_HIGH] = pair(a[0] >> 32, a[1] >> 32);
+	c[MORE_V12_HIGH] = pair(v[1] >> 32, v[2] >> 32);
 }
 
-static bool has_key(const struct history *h, const struct history_record *r)
+/* Does the record have room for it? */
+static bool fits(const struct history *h, const struct history_record *r, uint64_t first_event)
 {
-	return r->machine != 0 && r->machine < h->next_machine && r->op <= KEY_OP_MASK;
+	return r->machine != 0 && r->machine < h->next_machine && r->op <= KEY_OP_MASK &&
+	       r->cpu <= 0xffff && r->code <= 0xff && r->status <= 0xff && r->client <= INT32_MAX &&
+	       r->nr_events >> ROW_NR_EVENTS_BITS == 0 && first_event >> ROW_FIRST_EVENT_BITS == 0;
 }
 
 void history_append(struct history *h, const struct history_record *r)
@@ -668,11 +682,10 @@ void history_append(struct history *h, const struct history_record *r)
 	struct pending_op *op;
 	int64_t *c;
 
-	if (!has_key(h, r) || r->cpu > 0xffff || r->code > 0xff || r->status > 0xff ||
-	    r->client > INT32_MAX) {
+	if (!fits(h, r, first_event)) {
 		journal_fail(h, HISTORY_IO,
 			     "an op of a machine that was never made, or one whose number, cpu, "
-			     "client, code or status the record has no room for");
+			     "client, code, status or events the record has no room for");
 		return;
 	}
 	op = grow(h, &h->journal.ops, 1, sizeof(*op));
@@ -687,10 +700,11 @@ void history_append(struct history *h, const struct history_record *r)
 	c[ROW_WHAT] = (int64_t)((uint64_t)r->task << 32 | r->cpu << 16 | r->status << 8 | r->code);
 	c[ROW_CALLER] = (int64_t)(r->client << 32 | r->owner);
 	c[ROW_LATENCY_NS] = (int64_t)r->latency_ns;
-	memcpy(&c[ROW_A0], r->args, 2 * sizeof(r->args[0]));
-	memcpy(&c[ROW_V0], r->values, 3 * sizeof(r->values[0]));
-	c[ROW_FIRST_EVENT] = (int64_t)first_event;
-	c[ROW_NR_EVENTS] = r->nr_events;
+	c[ROW_A01] = pair(r->args[0], r->args[1]);
+	c[ROW_V0] = (int64_t)r->values[0];
+	c[ROW_V12] = pair(r->values[1], r->values[2]);
+	c[ROW_EVENTS] =
+	    r->nr_events ? (int64_t)(first_event << ROW_NR_EVENTS_BITS | r->nr_events) : 0;
 	c[ROW_KINDS] = (int64_t)kinds;
 	if (r->code == OP_SET_POLICY && r->status == STATUS_OK && r->args[2] != DETAIL_UNCHANGED)
 		lower_detail(h, r->machine, r->args[2]);

@@ -18,12 +18,26 @@
 
 enum reader_statement { RD_OPS, RD_MORE, RD_PAYLOAD, NR_READER_STATEMENTS };
 
+#define OPS_SQL(args_and_values)                                                          \
+	"SELECT key, time_ns, what, caller, latency_ns, " args_and_values " FROM op_rows" \
+	" WHERE key BETWEEN ?1 AND ?2 ORDER BY key"
+#define MORE_SQL(high)                                                            \
+	"SELECT key, token, sequence, a2, a3, a4, a5, v3, data_len, result_len, " \
+	"result_hash, " high " FROM op_more WHERE key BETWEEN ?1 AND ?2 ORDER BY key"
+#define PAYLOAD_SQL "SELECT data FROM payloads WHERE key = ?"
+
+/* Files that no daemon has brought up to date are read as they are. */
+enum { VERSION_OF_WIDE_ROWS = 3 };
 static const char *const reader_sql[NR_READER_STATEMENTS] = {
-    [RD_OPS] = "SELECT key, time_ns, what, caller, latency_ns, a0, a1, v0, v1, v2 FROM op_rows"
-	       " WHERE key BETWEEN ?1 AND ?2 ORDER BY key",
-    [RD_MORE] = "SELECT key, token, sequence, a2, a3, a4, a5, v3, data_len, result_len,"
-		" result_hash FROM op_more WHERE key BETWEEN ?1 AND ?2 ORDER BY key",
-    [RD_PAYLOAD] = "SELECT data FROM payloads WHERE key = ?",
+    [RD_OPS] = OPS_SQL("a01 & 0xffffffff, (a01 >> 32) & 0xffffffff, v0, v12 & 0xffffffff,"
+		       " (v12 >> 32) & 0xffffffff"),
+    [RD_MORE] = MORE_SQL("a01_high, v12_high"),
+    [RD_PAYLOAD] = PAYLOAD_SQL,
+};
+static const char *const wide_sql[NR_READER_STATEMENTS] = {
+    [RD_OPS] = OPS_SQL("a0, a1, v0, v1, v2"),
+    [RD_MORE] = MORE_SQL("0, 0"),
+    [RD_PAYLOAD] = PAYLOAD_SQL,
 };
 
 struct history_reader {
@@ -38,11 +52,17 @@ int reader_make(sqlite3 *db, bool owns_db, struct history_reader **ret, char *er
 {
 	struct history_reader *rd = calloc(1, sizeof(*rd));
 	int rc = rd ? SQLITE_OK : SQLITE_NOMEM, error;
+	const char *const *sql = reader_sql;
+	int64_t version = 0;
 
 	if (rd)
 		*rd = (struct history_reader){.db = db, .owns_db = owns_db};
+	if (rc == SQLITE_OK)
+		rc = schema_version(db, &version);
+	if (version <= VERSION_OF_WIDE_ROWS)
+		sql = wide_sql;
 	for (size_t i = 0; i < NR_READER_STATEMENTS && rc == SQLITE_OK; i++)
-		rc = sqlite3_prepare_v3(db, reader_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
+		rc = sqlite3_prepare_v3(db, sql[i], -1, SQLITE_PREPARE_PERSISTENT,
 					&rd->statements[i], NULL);
 	if (rc == SQLITE_OK) {
 		*ret = rd;
@@ -120,6 +140,8 @@ enum more_column_read {
 	MR_DATA_LEN,
 	MR_RESULT_LEN,
 	MR_RESULT_HASH,
+	MR_A01_HIGH,
+	MR_V12_HIGH,
 };
 
 enum row_column_read { RR_KEY, RR_TIME_NS, RR_WHAT, RR_CALLER, RR_LATENCY_NS, RR_A0, RR_V0 = 7 };
@@ -151,6 +173,13 @@ static void read_row(sqlite3_stmt *row, struct history_record *ret)
 		ret->values[i] = column(row, RR_V0 + i);
 }
 
+/* The high halves of two numbers whose low ones have been read. */
+static void add_high(uint64_t two[2], uint64_t high)
+{
+	two[0] |= high << 32;
+	two[1] |= high >> 32 << 32;
+}
+
 static void read_more(sqlite3_stmt *more, struct history_record *ret)
 {
 	ret->token = column(more, MR_TOKEN);
@@ -161,6 +190,8 @@ static void read_more(sqlite3_stmt *more, struct history_record *ret)
 	ret->data_len = (uint32_t)column(more, MR_DATA_LEN);
 	ret->result_len = (uint32_t)column(more, MR_RESULT_LEN);
 	ret->result_hash = column(more, MR_RESULT_HASH);
+	add_high(&ret->args[0], column(more, MR_A01_HIGH));
+	add_high(&ret->values[1], column(more, MR_V12_HIGH));
 }
 
 int reader_payload(struct history_reader *rd, struct history_record *r)

@@ -93,7 +93,7 @@ int replay_load(struct history *h, char *err, size_t err_size)
 		rc = history_load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM clients",
 					 &h->next_client);
 	if (rc == SQLITE_OK)
-		rc = history_load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM events",
+		rc = history_load_number(h, "SELECT coalesce(max(id), 0) + 1 FROM event_rows",
 					 &h->journal.next_event);
 	if (rc == SQLITE_OK)
 		rc = history_load_number(h, "SELECT coalesce(max(key), 0) FROM op_rows", &last_key);

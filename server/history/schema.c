@@ -13,6 +13,8 @@
  *     writes needs a second index: an op's key is machine << 40 | op, its events have
  *     the ids from first_event to first_event + nr_events - 1. `kinds` has a bit for
  *     each kind among them, so that a view of one kind touches only ops that have it.
+ *  4. What a row costs is its columns, hardly their width, so what every op and event has
+ *     shares few of them (op_rows, event_rows). The views ops and events take it apart.
  *
  * Columns of the tables that every op writes have no NOT NULL: it costs an
  * instruction per column and row, and only the journal writes here.
@@ -40,7 +42,16 @@ static_assert(EVENT_WORDS == 6 && OP_ARGS == 6 && OP_VALUES == 4, "the tables' c
 #define X(column)      "coalesce(x." column ", 0)"
 #define LEFT_JOIN_MORE " LEFT JOIN op_more x ON x.key = o.key"
 
+/* The halves of a01 and v12, and what op_more has of them above 32 bits. */
+#define O_A0	      "((o.a01 & 0xffffffff) | (coalesce(x.a01_high, 0) << 32))"
+#define O_A1	      "(((o.a01 >> 32) & 0xffffffff) | ((coalesce(x.a01_high, 0) >> 32) << 32))"
+#define O_V1	      "((o.v12 & 0xffffffff) | (coalesce(x.v12_high, 0) << 32))"
+#define O_V2	      "(((o.v12 >> 32) & 0xffffffff) | ((coalesce(x.v12_high, 0) >> 32) << 32))"
+#define O_FIRST_EVENT "(o.events >> 24)"
+#define O_NR_EVENTS   "(o.events & 0xffffff)"
+
 static_assert(OP_CODE_END <= 0x100, "op_rows.what has a byte for it");
+static_assert(ROW_NR_EVENTS_BITS == 24, "O_FIRST_EVENT and O_NR_EVENTS spell it");
 
 static const char tables_sql[] =
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
@@ -70,58 +81,35 @@ static const char tables_sql[] =
     /* Only ops of clients that want to ask again pay for this. */
     "CREATE INDEX op_more_token ON op_more(token, sequence) WHERE token IS NOT NULL;"
     /* Belongs to the tables, not to the contract: what they hold, field by field. */
-    "CREATE VIEW ops AS SELECT o.key AS key, " O_CODE " AS code, " O_CPU " AS cpu,"
-    " " O_TASK " AS task, " O_OWNER " AS owner, " O_STATUS " AS status, o.time_ns AS time_ns,"
+    "CREATE VIEW ops AS SELECT o.key AS key, " O_CODE " AS code, " O_CPU " AS cpu, " O_TASK
+    " AS task, " O_OWNER " AS owner, " O_STATUS " AS status, o.time_ns AS time_ns,"
     " o.latency_ns AS latency_ns, " O_CLIENT " AS client, x.token AS token,"
-    " x.sequence AS sequence, o.a0 AS a0, o.a1 AS a1, " X("a2") " AS a2, " X(
-	"a3") " AS a3,"
-	      " " X("a4") " AS a4, " X(
-		  "a5") " AS a5, o.v0 AS v0, o.v1 AS v1, o.v2 AS v2,"
-			" " X("v3") " AS v3, " X("data_len") " AS data_len, " X(
-			    "result_len") " AS result_len,"
-					  " " X(
-					      "result_hash") " AS result_hash, o.first_event AS "
-							     "first_event,"
-							     " o.nr_events AS nr_events, o.kinds "
-							     "AS kinds FROM op_rows "
-							     "o" LEFT_JOIN_MORE ";"
-							     "CREATE TABLE completions("
-							     " key INTEGER PRIMARY KEY, woken_by "
-							     "INTEGER NOT NULL, time_ns INTEGER "
-							     "NOT NULL,"
-							     " status INTEGER NOT NULL, task "
-							     "INTEGER NOT NULL,"
-							     " v0 INTEGER, v1 INTEGER, v2 INTEGER, "
-							     "v3 INTEGER) STRICT;"
-							     "CREATE TABLE payloads(key INTEGER "
-							     "PRIMARY KEY, data BLOB) STRICT;"
-							     "CREATE TABLE events("
-							     " id INTEGER PRIMARY KEY, kind "
-							     "INTEGER, w0 INTEGER, w1 INTEGER, w2 "
-							     "INTEGER, w3 INTEGER,"
-							     " w4 INTEGER, w5 INTEGER) STRICT;"
-							     "CREATE TABLE op_names("
-							     " code INTEGER PRIMARY KEY, name TEXT "
-							     "NOT NULL, word TEXT NOT NULL, doc "
-							     "TEXT NOT NULL)"
-							     " STRICT;"
-							     "CREATE TABLE event_kinds("
-							     " kind INTEGER PRIMARY KEY, name TEXT "
-							     "NOT NULL, notable INTEGER NOT NULL,"
-							     " doc TEXT NOT NULL) STRICT;"
-							     "CREATE TABLE enum_values("
-							     " enum TEXT NOT NULL, value INTEGER "
-							     "NOT NULL, name TEXT NOT NULL, doc "
-							     "TEXT NOT NULL,"
-							     " PRIMARY KEY(enum, value)) STRICT, "
-							     "WITHOUT ROWID;"
-							     "CREATE TABLE view_columns("
-							     " view TEXT NOT NULL, position "
-							     "INTEGER NOT NULL, name TEXT NOT "
-							     "NULL, unit TEXT NOT NULL,"
-							     " doc TEXT NOT NULL, PRIMARY "
-							     "KEY(view, position)) STRICT, WITHOUT "
-							     "ROWID;";
+    " x.sequence AS sequence, o.a0 AS a0, o.a1 AS a1, coalesce(x.a2, 0) AS a2,"
+    " coalesce(x.a3, 0) AS a3, coalesce(x.a4, 0) AS a4, coalesce(x.a5, 0) AS a5,"
+    " o.v0 AS v0, o.v1 AS v1, o.v2 AS v2, coalesce(x.v3, 0) AS v3,"
+    " coalesce(x.data_len, 0) AS data_len, coalesce(x.result_len, 0) AS result_len,"
+    " coalesce(x.result_hash, 0) AS result_hash, o.first_event AS first_event,"
+    " o.nr_events AS nr_events, o.kinds AS kinds FROM op_rows o" LEFT_JOIN_MORE ";"
+    "CREATE TABLE completions("
+    " key INTEGER PRIMARY KEY, woken_by INTEGER NOT NULL, time_ns INTEGER NOT NULL,"
+    " status INTEGER NOT NULL, task INTEGER NOT NULL,"
+    " v0 INTEGER, v1 INTEGER, v2 INTEGER, v3 INTEGER) STRICT;"
+    "CREATE TABLE payloads(key INTEGER PRIMARY KEY, data BLOB) STRICT;"
+    "CREATE TABLE events("
+    " id INTEGER PRIMARY KEY, kind INTEGER, w0 INTEGER, w1 INTEGER, w2 INTEGER, w3 INTEGER,"
+    " w4 INTEGER, w5 INTEGER) STRICT;"
+    "CREATE TABLE op_names("
+    " code INTEGER PRIMARY KEY, name TEXT NOT NULL, word TEXT NOT NULL, doc TEXT NOT NULL)"
+    " STRICT;"
+    "CREATE TABLE event_kinds("
+    " kind INTEGER PRIMARY KEY, name TEXT NOT NULL, notable INTEGER NOT NULL,"
+    " doc TEXT NOT NULL) STRICT;"
+    "CREATE TABLE enum_values("
+    " enum TEXT NOT NULL, value INTEGER NOT NULL, name TEXT NOT NULL, doc TEXT NOT NULL,"
+    " PRIMARY KEY(enum, value)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE view_columns("
+    " view TEXT NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL,"
+    " doc TEXT NOT NULL, PRIMARY KEY(view, position)) STRICT, WITHOUT ROWID;";
 
 /* What each version added to the one before it. A fresh file goes through all of them, so
  * that there is one way to come to be what it is. */
@@ -138,9 +126,58 @@ static const char version_3_sql[] =
     " machine INTEGER NOT NULL, last_op INTEGER NOT NULL, time_ns INTEGER NOT NULL,"
     " reason TEXT NOT NULL) STRICT;";
 
+/* The rows of ops and events in fewer columns. What fits no number of its new place is a
+ * text, which a STRICT table refuses. The views of the contract still name the old tables:
+ * legacy_alter_table, or they would forbid to rename one; they are made anew in any case.
+ * (SQLite gives <<, & and | one precedence.) */
+#define PAIR_OF_ARGS   "(a0 & 0xffffffff) | (a1 << 32)"
+#define PAIR_OF_VALUES "(v1 & 0xffffffff) | (v2 << 32)"
+static const char version_4_sql[] =
+    "PRAGMA legacy_alter_table = ON;"
+    "DROP VIEW ops;"
+    "CREATE TABLE event_rows("
+    " kind INTEGER, w01 INTEGER, w23 INTEGER, w45 INTEGER, id INTEGER PRIMARY KEY) STRICT;"
+    "INSERT INTO event_rows SELECT kind, w0 | (w1 << 32), w2 | (w3 << 32), w4 | (w5 << 32), id"
+    " FROM events ORDER BY id;"
+    "DROP TABLE events;"
+    "CREATE VIEW events AS SELECT id, kind,"
+    " w01 & 0xffffffff AS w0, (w01 >> 32) & 0xffffffff AS w1,"
+    " w23 & 0xffffffff AS w2, (w23 >> 32) & 0xffffffff AS w3,"
+    " w45 & 0xffffffff AS w4, (w45 >> 32) & 0xffffffff AS w5 FROM event_rows;"
+    "ALTER TABLE op_more ADD COLUMN a01_high INTEGER;"
+    "ALTER TABLE op_more ADD COLUMN v12_high INTEGER;"
+    "INSERT INTO op_more(key, a2, a3, a4, a5, v3, data_len, result_len, result_hash,"
+    " a01_high, v12_high) SELECT key, 0, 0, 0, 0, 0, 0, 0, 0,"
+    " ((a0 >> 32) & 0xffffffff) | ((a1 >> 32) << 32),"
+    " ((v1 >> 32) & 0xffffffff) | ((v2 >> 32) << 32)"
+    " FROM op_rows WHERE (a0 | a1 | v1 | v2) >> 32 <> 0"
+    " ON CONFLICT(key) DO UPDATE SET a01_high = excluded.a01_high, v12_high = excluded.v12_high;"
+    "CREATE TABLE op_rows_4("
+    " key INTEGER PRIMARY KEY, time_ns INTEGER, what INTEGER, caller INTEGER,"
+    " latency_ns INTEGER, a01 INTEGER, v0 INTEGER, v12 INTEGER, events INTEGER, kinds INTEGER)"
+    " STRICT;"
+    "INSERT INTO op_rows_4 SELECT key, time_ns, what, caller, latency_ns, " PAIR_OF_ARGS
+    ", v0, " PAIR_OF_VALUES ", CASE WHEN nr_events = 0 THEN 0"
+    " WHEN nr_events <= 0xffffff AND first_event >> 39 = 0"
+    " THEN (first_event << 24) | nr_events ELSE 'more events than there is room for' END, kinds"
+    " FROM op_rows ORDER BY key;"
+    "DROP TABLE op_rows;"
+    "ALTER TABLE op_rows_4 RENAME TO op_rows;"
+    "CREATE VIEW ops AS SELECT o.key AS key, " O_CODE " AS code, " O_CPU " AS cpu, " O_TASK
+    " AS task, " O_OWNER " AS owner, " O_STATUS " AS status, o.time_ns AS time_ns,"
+    " o.latency_ns AS latency_ns, " O_CLIENT " AS client, x.token AS token,"
+    " x.sequence AS sequence, " O_A0 " AS a0, " O_A1 " AS a1, coalesce(x.a2, 0) AS a2,"
+    " coalesce(x.a3, 0) AS a3, coalesce(x.a4, 0) AS a4, coalesce(x.a5, 0) AS a5,"
+    " o.v0 AS v0, " O_V1 " AS v1, " O_V2 " AS v2, coalesce(x.v3, 0) AS v3,"
+    " coalesce(x.data_len, 0) AS data_len, coalesce(x.result_len, 0) AS result_len,"
+    " coalesce(x.result_hash, 0) AS result_hash, " O_FIRST_EVENT " AS first_event, " O_NR_EVENTS
+    " AS nr_events, o.kinds AS kinds FROM op_rows o" LEFT_JOIN_MORE ";"
+    "PRAGMA legacy_alter_table = OFF;";
+
 static const char *const migrations[HISTORY_SCHEMA_VERSION + 1] = {
     [2] = version_2_sql, /* from 1 */
     [3] = version_3_sql, /* from 2 */
+    [4] = version_4_sql, /* from 3 */
 };
 
 /* ---- the text of a view ---- */
@@ -288,7 +325,7 @@ static void view_end(struct view *v, const char *from)
 	" ON o.key BETWEEN m.id << 40 AND (m.id << 40) + 0xffffffffff"
 #define JOIN_EVENTS            \
 	" CROSS JOIN events e" \
-	" ON e.id >= o.first_event AND e.id < o.first_event + o.nr_events"
+	" ON e.id >= " O_FIRST_EVENT " AND e.id < " O_FIRST_EVENT " + " O_NR_EVENTS
 #define OP_NUMBER "(o.key & 0xffffffffff)"
 #define OWNER_OF  "(SELECT label FROM owners WHERE machine = m.id AND number = " O_OWNER ")"
 #define OP_NAME	  "(SELECT name FROM op_names WHERE code = " O_CODE ")"
@@ -329,8 +366,9 @@ static void view_add_fixed(struct view *v, const struct fixed_column *columns, s
 
 static void op_view(sqlite3_str *script, const struct contract_op *op)
 {
+	static const char *const values[OP_VALUES] = {"o.v0", O_V1, O_V2, "x.v3"};
 	char *name = sqlite3_mprintf("op_%s", op->snake);
-	char raw[64];
+	char raw[192];
 	struct view v;
 
 	view_begin(&v, script, name, op->doc);
@@ -341,8 +379,8 @@ static void op_view(sqlite3_str *script, const struct contract_op *op)
 	view_add(&v, "base", "woken_by", "c.woken_by", "",
 		 "Of an op that had parked: who ended it.");
 	for (unsigned i = 0; i < op->args.nr_ints; i++) {
-		snprintf(raw, sizeof(raw), i < 2 ? "o.a%u" : X("a%u"), i);
-		view_add_field(&v, "arg", &op->args.ints[i], raw);
+		snprintf(raw, sizeof(raw), X("a%u"), i);
+		view_add_field(&v, "arg", &op->args.ints[i], i == 0 ? O_A0 : i == 1 ? O_A1 : raw);
 	}
 	if (op->args.data) {
 		const struct contract_field *f = op->args.data;
@@ -355,7 +393,7 @@ static void op_view(sqlite3_str *script, const struct contract_op *op)
 			 f->unit, f->doc);
 	}
 	for (unsigned i = 0; i < op->values.nr_ints; i++) {
-		snprintf(raw, sizeof(raw), "coalesce(c.v%u, %c.v%u, 0)", i, i < 3 ? 'o' : 'x', i);
+		snprintf(raw, sizeof(raw), "coalesce(c.v%u, %s, 0)", i, values[i]);
 		view_add_field(&v, "result", &op->values.ints[i], raw);
 	}
 	if (op->values.data) {
@@ -374,7 +412,7 @@ static const struct fixed_column event_base[] = {
     {"machine", "m.name", "", "Name of the machine."},
     {"op", OP_NUMBER, "", "Number of the op in which it happened."},
     {"key", "o.key", "", "machine_id << 40 | op: the row in ops."},
-    {"idx", "e.id - o.first_event", "", "Index in the op, among what was kept."},
+    {"idx", "e.id - " O_FIRST_EVENT, "", "Index in the op, among what was kept."},
     {"time_ns", "o.time_ns", "ns", "Wall clock of the turn, since 1970."},
     {"op_name", OP_NAME, "", "Name of the op."},
     {"owner", OWNER_OF, "", "Label of the op's caller."},
@@ -524,10 +562,11 @@ static const struct fixed_column op_log_columns[] = {
     {"status", NAME_OF("Status", O_STATUS), "", "As answered at once; PARKED: see ended."},
     {"ended", NAME_OF("Status", "c.status"), "", "Of an op that had parked: how it ended."},
     {"woken_by", "c.woken_by", "", "Of an op that had parked: who ended it."},
-    {"args", "json_array(o.a0, o.a1, " X("a2") ", " X("a3") ", " X("a4") ", " X("a5") ")", "",
-     "Arguments, in order."},
-    {"result", "json_array(o.v0, o.v1, o.v2, " X("v3") ")", "", "Values answered, in order."},
-    {"events", "o.nr_events", "", "Events kept."},
+    {"args", "json_array(" O_A0 ", " O_A1 ", " X("a2") ", " X("a3") ", " X("a4") ", " X("a5") ")",
+     "", "Arguments, in order."},
+    {"result", "json_array(o.v0, " O_V1 ", " O_V2 ", " X("v3") ")", "",
+     "Values answered, in order."},
+    {"events", O_NR_EVENTS, "", "Events kept."},
 };
 
 static const struct fixed_column event_log_columns[] = {
@@ -535,7 +574,7 @@ static const struct fixed_column event_log_columns[] = {
     {"machine", "m.name", "", "Name of the machine."},
     {"op", OP_NUMBER, "", "Number of the op in which it happened."},
     {"key", "o.key", "", "machine_id << 40 | op: the row in ops."},
-    {"idx", "e.id - o.first_event", "", "Index in the op, among what was kept."},
+    {"idx", "e.id - " O_FIRST_EVENT, "", "Index in the op, among what was kept."},
     {"op_name", OP_NAME, "", "Name of the op."},
     {"kind", "(SELECT name FROM event_kinds WHERE kind = e.kind)", "", "Kind of the event."},
     {"words", "json_array(e.w0, e.w1, e.w2, e.w3, e.w4, e.w5)", "", "As the record has them."},
@@ -587,8 +626,8 @@ static const struct fixed_column zone_fallbacks_columns[] = {
     {"pfn", "e.w3", "pfn", "First frame of the block."},
     {"order", "e.w4", "", "It has 2^order frames."},
     {"gfp",
-     "(SELECT a.w2 FROM events a WHERE a.id >= o.first_event"
-     " AND a.id < o.first_event + o.nr_events AND a.kind = " K_ALLOC " AND a.w0 = e.w3 LIMIT 1)",
+     "(SELECT a.w2 FROM events a WHERE a.id >= " O_FIRST_EVENT " AND a.id < " O_FIRST_EVENT
+     " + " O_NR_EVENTS " AND a.kind = " K_ALLOC " AND a.w0 = e.w3 LIMIT 1)",
      "", "Flags of the request; null unless the detail is all."},
     {"complete", "m.least_detail >= 2 AND m.first_op = 1", "",
      "1: the machine has kept every event that this is made from."},
@@ -745,13 +784,18 @@ static int integer_of(sqlite3 *db, const char *sql, int64_t *ret)
 	return rc == SQLITE_ROW ? SQLITE_OK : rc == SQLITE_DONE ? SQLITE_EMPTY : rc;
 }
 
+int schema_version(sqlite3 *db, int64_t *ret)
+{
+	return integer_of(db, "PRAGMA user_version", ret);
+}
+
 int schema_recognise(sqlite3 *db, bool *ret_fresh, char *err, size_t err_size)
 {
 	int64_t application = 0, version = 0, tables = 0;
 	int rc = integer_of(db, "PRAGMA application_id", &application);
 
 	if (rc == SQLITE_OK)
-		rc = integer_of(db, "PRAGMA user_version", &version);
+		rc = schema_version(db, &version);
 	if (rc == SQLITE_OK)
 		rc = integer_of(db, "SELECT count(*) FROM sqlite_schema", &tables);
 	if (rc == SQLITE_NOTADB) {
@@ -803,7 +847,7 @@ int schema_migrate(sqlite3 *db, char *err, size_t err_size)
 	int64_t version = 0;
 	int error = HISTORY_OK;
 
-	integer_of(db, "PRAGMA user_version", &version);
+	schema_version(db, &version);
 	while (!error && version < HISTORY_SCHEMA_VERSION) {
 		char *sql = sqlite3_mprintf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT",
 					    migrations[version + 1], (int)version + 1);

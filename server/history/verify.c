@@ -172,7 +172,7 @@ static int check_events(struct verify *v)
 				NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_prepare_v2(v->db,
-					"SELECT key, first_event, nr_events, kinds FROM op_rows"
+					"SELECT key, first_event, nr_events, kinds FROM ops"
 					" WHERE nr_events > 0 ORDER BY first_event",
 					-1, &ops, NULL);
 	error = rc == SQLITE_OK ? next_event(v, &w) : failed(v);

@@ -20,12 +20,13 @@ static void make_op(struct history_record *r, struct engine_event *events, uint8
 		    uint64_t machine, uint64_t op)
 {
 	uint64_t x = mix(machine, op);
+	unsigned narrow = op % 4 ? 32 : 0; /* some fit 32 bits, some do not */
 
 	*r = (struct history_record){.machine = machine,
 				     .op = op,
 				     .code = OP_FILE_WRITE,
-				     .args = {x, x >> 8},
-				     .values = {x >> 16},
+				     .args = {x >> narrow, ~x >> narrow},
+				     .values = {x >> 16, ~x >> narrow, x >> narrow},
 				     .data = data,
 				     .data_len = op % 7 ? 0 : (uint32_t)(x % DATA_MAX),
 				     .token = op % 3 ? 0 : x | 1,

@@ -16,6 +16,7 @@
 
 #include "checkpoint.h"
 #include "effort.h"
+#include "older.h"
 #include "place_checked.h"
 #include "rebuild.h"
 #include "recorded.h"
@@ -443,13 +444,8 @@ static void a_file_of_version_1_is_brought_up(void **state)
 	live(w, 200);
 	w->machine = NULL;
 	close_rooms(w);
-	/* What later versions added, taken away; the views are made anew. */
-	change(w, "DELETE FROM meta WHERE name = 'contract'; PRAGMA writable_schema = ON;"
-		  "DELETE FROM sqlite_schema WHERE type = 'view' AND name <> 'ops';"
-		  "PRAGMA writable_schema = RESET;"
-		  "ALTER TABLE machines DROP COLUMN first_op;"
-		  "DROP TABLE losses; DROP TABLE checkpoints; DROP TABLE checkpoint_pieces; PRAGMA "
-		  "user_version = 1;");
+	for (int older = OLDER_VERSIONS; older >= 1; older--)
+		change(w, older_sql[older]);
 	open_rooms(w);
 	assert_int_equal(place_ask(&w->place, "PRAGMA user_version"), version);
 	assert_int_equal(place_ask(&w->place, "SELECT first_op FROM machine_config"), 1);

@@ -252,7 +252,7 @@ static void only_reading_is_allowed(void **state)
 	assert_int_equal(stat("/tmp/x.db", &st), -1);
 	assert_int_equal(ask(p, "SELECT count(*) FROM ops").sum, 1);
 	/* What describes is allowed. */
-	assert_int_equal(ask(p, "PRAGMA user_version").sum, 3);
+	assert_int_equal(ask(p, "PRAGMA user_version").sum, 4);
 	c = ask(p, "PRAGMA table_info(ops)");
 	if (c.rows < 20)
 		fail_msg("%s", c.message);

@@ -57,7 +57,7 @@ static void a_fresh_file_is_private_and_ours(void **state)
 	assert_int_equal(stat(p->path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
 	assert_int_equal(place_ask(p, "PRAGMA application_id"), 0x7a6f6e64);
-	assert_int_equal(place_ask(p, "PRAGMA user_version"), 3);
+	assert_int_equal(place_ask(p, "PRAGMA user_version"), 4);
 	place_close(p);
 	assert_int_equal(place_open(p), HISTORY_OK);
 }
@@ -112,10 +112,10 @@ static void a_newer_history_is_left_alone(void **state)
 
 	assert_int_equal(place_open(p), HISTORY_OK);
 	place_close(p);
-	write_file(p, "PRAGMA user_version = 4;");
+	write_file(p, "PRAGMA user_version = 5;");
 	assert_int_equal(place_open(p), HISTORY_NEWER);
-	assert_non_null(strstr(p->err, "version 4"));
-	assert_int_equal(place_ask(p, "PRAGMA user_version"), 4);
+	assert_non_null(strstr(p->err, "version 5"));
+	assert_int_equal(place_ask(p, "PRAGMA user_version"), 5);
 }
 
 static void a_second_daemon_is_refused(void **state)
@@ -647,15 +647,36 @@ static void a_key_that_is_not_the_one_meant_fails_the_turn(void **state)
 	add_machine(p->h, "a");
 	append_alloc(p->h, 1, 1, 100, 2, 1);
 	place_commit(p);
-	write_file(p, "INSERT INTO events(id, kind) VALUES(1000, 1)");
+	write_file(p, "INSERT INTO event_rows(id, kind) VALUES(1000, 1)");
 	append_alloc(p->h, 1, 2, 101, 2, 1);
 	assert_int_equal(history_commit(p->h, p->err, sizeof(p->err)), HISTORY_CORRUPT);
 	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), 1);
-	write_file(p, "DELETE FROM events WHERE id = 1000");
+	write_file(p, "DELETE FROM event_rows WHERE id = 1000");
 	append_alloc(p->h, 1, 2, 101, 2, 1);
 	place_commit(p);
 	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), 2);
 	assert_int_equal(place_ask(p, "SELECT max(pfn) FROM event_alloc WHERE op = 2"), 101);
+}
+
+/* An op's row holds the number of its first event in 39 bits. */
+static void there_is_an_end_to_the_numbers_of_events(void **state)
+{
+	struct place *p = *state;
+
+	assert_int_equal(place_open(p), HISTORY_OK);
+	add_machine(p->h, "a");
+	place_commit(p);
+	place_close(p);
+	write_file(p, "INSERT INTO event_rows(id, kind) VALUES((1 << 39) - 2, 1)");
+	assert_int_equal(place_open(p), HISTORY_OK);
+	append_alloc(p->h, 1, 1, 100, 2, 1);
+	place_commit(p);
+	assert_int_equal(place_ask(p, "SELECT first_event FROM ops"), (INT64_C(1) << 39) - 1);
+	assert_int_equal(place_ask(p, "SELECT pfn FROM event_alloc"), 100);
+	append_alloc(p->h, 1, 2, 101, 2, 1);
+	assert_int_equal(history_commit(p->h, p->err, sizeof(p->err)), HISTORY_IO);
+	assert_non_null(strstr(p->err, "no room for"));
+	assert_int_equal(place_ask(p, "SELECT count(*) FROM ops"), 1);
 }
 
 static void a_rare_row_that_fails_fails_the_turn(void **state)
@@ -819,6 +840,7 @@ int main(void)
 	    T(an_op_of_no_machine_fails_the_turn),
 	    T(a_full_disk_leaves_nothing_half_written),
 	    T(a_key_that_is_not_the_one_meant_fails_the_turn),
+	    T(there_is_an_end_to_the_numbers_of_events),
 	    T(a_rare_row_that_fails_fails_the_turn),
 	    T(below_the_reserve_ops_are_refused),
 	    T(a_foreign_reader_at_the_limit_is_named),

@@ -107,10 +107,9 @@ class Verify(unittest.TestCase):
                                    f"DELETE FROM op_more WHERE key = {KEY} + {last}"))
 
     def test_op_twice(self):
-        columns = ("time_ns, what, caller, latency_ns, a0, a1, v0, v1, v2, first_event, nr_events,"
-                   " kinds")
+        columns = "time_ns, what, caller, latency_ns, a01, v0, v12, events, kinds"
         last = self.value(f"SELECT max(key) FROM op_rows")
-        event = self.value("SELECT max(key) FROM op_rows WHERE nr_events > 0")
+        event = self.value("SELECT max(key) FROM op_rows WHERE events > 0")
         out = self.damaged(f"INSERT INTO op_rows(key, {columns}) SELECT {last} + 1, {columns}"
                            f" FROM op_rows WHERE key = {event}")
         self.assertIn("is missing, or another op's too", out)
@@ -140,13 +139,13 @@ class Verify(unittest.TestCase):
 
     def test_events(self):
         middle = self.value("SELECT max(id) / 2 FROM events")
-        self.assertIn(f"event {middle} of op", self.damaged(f"DELETE FROM events WHERE id = {middle}"))
+        self.assertIn(f"event {middle} of op", self.damaged(f"DELETE FROM event_rows WHERE id = {middle}"))
         last = self.value("SELECT max(id) FROM events")
         self.assertIn(f"event {last + 1} belongs to no op", self.damaged(
-            f"INSERT INTO events SELECT {last} + 1, kind, w0, w1, w2, w3, w4, w5 FROM events"
+            f"INSERT INTO event_rows SELECT kind, w01, w23, w45, {last} + 1 FROM event_rows"
             f" WHERE id = {last}"))
         self.assertIn("are not of the kinds", self.damaged(
-            f"UPDATE events SET kind = CASE kind WHEN 1 THEN 2 ELSE 1 END WHERE id = {middle}"))
+            f"UPDATE event_rows SET kind = CASE kind WHEN 1 THEN 2 ELSE 1 END WHERE id = {middle}"))
 
     def test_checkpoint(self):
         first = self.value("SELECT min(key) FROM checkpoints")
@@ -169,7 +168,7 @@ class Verify(unittest.TestCase):
             copy = Path(folder) / "copy.db"
             shutil.copy(self.history, copy)
             db = sqlite3.connect(copy)
-            root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'events'").fetchone()[0]
+            root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'event_rows'").fetchone()[0]
             size = db.execute("PRAGMA page_size").fetchone()[0]
             db.close()
             with open(copy, "r+b") as f:
