@@ -147,6 +147,7 @@ enum history_statement {
 	ST_COMMIT,
 	ST_ROLLBACK,
 	ST_INSERT_OPS,
+	ST_INSERT_OPS_ALONE, /* none of the turn's has an event */
 	ST_INSERT_MORE,
 	ST_INSERT_EVENTS,
 	ST_INSERT_PAYLOADS,

@@ -319,6 +319,9 @@ static const char *const statement_sql[NR_STATEMENTS] = {
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_INSERT_OPS] = "INSERT INTO op_rows SELECT * FROM pending_ops",
+    /* A column that is the same in every row costs SQLite a third of one that is asked for. */
+    [ST_INSERT_OPS_ALONE] = "INSERT INTO op_rows SELECT key, time_ns, what, caller, latency_ns,"
+			    " a01, v0, v12, 0, 0 FROM pending_ops",
     [ST_INSERT_MORE] = "INSERT INTO op_more SELECT * FROM pending_more",
     [ST_INSERT_EVENTS] = INSERT_EVENTS,
     [ST_INSERT_PAYLOADS] = "INSERT INTO payloads SELECT * FROM pending_payloads",
@@ -730,7 +733,7 @@ static int check_last_key(struct history *h, int64_t meant)
 static int insert_ops(struct history *h)
 {
 	const struct pending_op *ops = h->journal.ops.rows;
-	int rc = step(h, ST_INSERT_OPS);
+	int rc = step(h, h->journal.events.nr ? ST_INSERT_OPS : ST_INSERT_OPS_ALONE);
 
 	return rc == SQLITE_OK ? check_last_key(h, ops[h->journal.ops.nr - 1].column[ROW_KEY]) : rc;
 }
