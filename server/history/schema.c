@@ -484,8 +484,9 @@ static_assert(EVENT_ALLOC == 1 && EVENT_FREE == 2 && EVENT_ZONE_FALLBACK == 7 &&
 #define WITH_PAGE_FAULT OPS_WITH(BIT(K_PAGE_FAULT)) " AND +e.kind = " K_PAGE_FAULT
 #define WITH_ALLOC_FREE \
 	OPS_WITH(BIT(K_ALLOC) " | " BIT(K_FREE)) " AND +e.kind IN (" K_ALLOC ", " K_FREE ")"
-#define WITH_FREE_PAGES                                                  \
-	OPS_WITH(BIT(K_ALLOC) " | " BIT(K_FREE) " | " BIT(K_ZONE_READY)) \
+#define FREE_PAGES_KINDS BIT(K_ALLOC) " | " BIT(K_FREE) " | " BIT(K_ZONE_READY)
+#define WITH_FREE_PAGES            \
+	OPS_WITH(FREE_PAGES_KINDS) \
 	" AND +e.kind IN (" K_ALLOC ", " K_FREE ", " K_ZONE_READY ")"
 #define WITH_PKMAP                                        \
 	OPS_WITH(BIT(K_PTE_SET) " | " BIT(K_PTE_CLEARED)) \
@@ -493,6 +494,8 @@ static_assert(EVENT_ALLOC == 1 && EVENT_FREE == 2 && EVENT_ZONE_FALLBACK == 7 &&
 /* Every window function is partitioned by both, so that a condition on either is
  * applied before the window is made. */
 #define OF_MACHINE "PARTITION BY m.id, m.name"
+/* The order in which FROM_OPS and JOIN_EVENTS give them: nothing is sorted. */
+#define OF_MACHINE_IN_ORDER OF_MACHINE " ORDER BY o.key, e.id ROWS UNBOUNDED PRECEDING"
 
 #define MACHINE_COLUMNS                                                           \
 	{"machine_id", "machine_id", "", "Number of the machine; never reused."}, \
@@ -599,7 +602,7 @@ static const struct fixed_column allocations_columns[] = {
     {"to_op_name", "(SELECT name FROM op_names WHERE code = f.what & 0xff)", "",
      "Name of that op."},
     {"to_time_ns", "f.time_ns", "ns", "When."},
-    {"live", "next_kind IS NULL", "", "1: not freed, as far as events were kept."},
+    {"live", "next_key IS NULL", "", "1: not freed, as far as events were kept."},
     COMPLETE_COLUMN("3"),
 };
 static const char allocations_from[] =
@@ -607,10 +610,10 @@ static const char allocations_from[] =
     " AS op,"
     " " O_CODE " AS code, " O_TASK " AS task, " O_OWNER
     " AS owner, o.time_ns, e.kind, e.w0 AS pfn, e.w1 AS \"order\", e.w2 AS gfp,"
-    " e.w3 AS zone, e.w4 AS migratetype, lead(e.kind) OVER w AS next_kind,"
-    " lead(o.key) OVER w AS next_key " WITH_ALLOC_FREE " WINDOW w AS (" OF_MACHINE
+    " e.w3 AS zone, e.w4 AS migratetype, lead(CASE e.kind WHEN " K_FREE
+    " THEN o.key ELSE 0 END) OVER w AS next_key " WITH_ALLOC_FREE " WINDOW w AS (" OF_MACHINE
     ", e.w0 ORDER BY e.id)) a"
-    " LEFT JOIN op_rows f ON f.key = a.next_key AND a.next_kind = " K_FREE
+    " LEFT JOIN op_rows f ON f.key = a.next_key"
     " WHERE a.kind = " K_ALLOC;
 
 static const struct fixed_column zone_fallbacks_columns[] = {
@@ -655,23 +658,49 @@ static const struct fixed_column free_pages_columns[] = {
     {"free", "free", "pages", "Free pages, those on the CPUs' lists included."},
     COMPLETE_COLUMN("3"),
 };
-/* From the zone's making on, less what was allocated, plus what was freed. A zone
- * that is made again (a loaded state) begins a new era. The last event of an op in
- * the zone gives the row. */
-#define ZONE_OF_EVENT \
-	"CASE e.kind WHEN " K_ALLOC " THEN e.w3 WHEN " K_FREE " THEN e.w2 ELSE e.w0 END"
+/* From the zone's making on, less what was allocated, plus what was freed. A zone that is
+ * made again (a loaded state) counts from there: what it had before is taken off, which a
+ * query in the query tells that runs for such an event alone. The last event of an op in the
+ * zone gives the row. There is a sum for each zone, and not a window, because a window of a
+ * zone's events would have to sort them. */
+#define ZONE_OF(e)                                                                             \
+	"CASE " e ".kind WHEN " K_ALLOC " THEN " e ".w3 WHEN " K_FREE " THEN " e ".w2 ELSE " e \
+	".w0 END"
+#define ZONE_OF_EVENT	 ZONE_OF("e")
+#define ZONE_OF_EARLIER	 ZONE_OF("b")
+#define ZONE_OF_LATER	 ZONE_OF("f")
+#define IS_FREE_PAGES(e) "+" e ".kind IN (" K_ALLOC ", " K_FREE ", " K_ZONE_READY ")"
+#define READY_BEFORE                                                                      \
+	"(SELECT max(r.id) FROM op_rows q CROSS JOIN events r ON r.id >= q.events >> 24"  \
+	" AND r.id < (q.events >> 24) + (q.events & 0xffffff) AND r.id < e.id"            \
+	" WHERE q.key BETWEEN m.id << 40 AND o.key AND q.kinds & (1 << " K_ZONE_READY ")" \
+	" AND +r.kind = " K_ZONE_READY " AND r.w0 = e.w0)"
+#define FREE_BEFORE                                                                      \
+	"coalesce((SELECT sum(CASE b.kind WHEN " K_ALLOC " THEN -1 << b.w1 WHEN " K_FREE \
+	" THEN 1 << b.w1 ELSE b.w5 END) FROM op_rows p CROSS JOIN events b"              \
+	" ON b.id >= p.events >> 24 AND b.id < (p.events >> 24) + (p.events & 0xffffff)" \
+	" WHERE p.key BETWEEN m.id << 40 AND o.key AND p.kinds & (" FREE_PAGES_KINDS ")" \
+	" AND b.id < e.id AND b.id >= " READY_BEFORE                                     \
+	" AND " IS_FREE_PAGES("b") " AND " ZONE_OF_EARLIER " = e.w0), 0)"
+#define FREE_OF(zone)                                                                           \
+	"sum(CASE e.kind WHEN " K_ALLOC " THEN -(e.w3 = " zone ") << e.w1 WHEN " K_FREE         \
+	" THEN (e.w2 = " zone ") << e.w1 ELSE CASE e.w0 WHEN " zone " THEN e.w5 - " FREE_BEFORE \
+	" ELSE 0 END END) OVER w"
+#define FREE_OF_DMA	FREE_OF("0")
+#define FREE_OF_NORMAL	FREE_OF("1")
+#define FREE_OF_HIGHMEM FREE_OF("2")
+#define FREE_OF_MOVABLE FREE_OF("3")
+#define HAS_LATER                                                                    \
+	"EXISTS (SELECT 1 FROM events f WHERE f.id > e.id AND f.id < " O_FIRST_EVENT \
+	" + " O_NR_EVENTS " AND " IS_FREE_PAGES("f") " AND " ZONE_OF_LATER " = " ZONE_OF_EVENT ")"
 static const char free_pages_from[] =
-    "FROM (SELECT *, sum(change) OVER (PARTITION BY machine_id, machine, zone, era ORDER BY id)"
-    " AS free"
-    " FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, m.first_op, " OP_NUMBER
-    " AS op,"
-    " o.time_ns, o.key AS this_key, e.id, " ZONE_OF_EVENT " AS zone,"
-    " CASE e.kind WHEN " K_ALLOC " THEN -(1 << e.w1) WHEN " K_FREE
-    " THEN 1 << e.w1 ELSE e.w5 END AS change,"
-    " sum(e.kind = " K_ZONE_READY ") OVER w AS era,"
-    " lead(o.key) OVER w AS next_key " WITH_FREE_PAGES " WINDOW w AS (" OF_MACHINE
-    ", " ZONE_OF_EVENT " ORDER BY e.id)))"
-    " WHERE next_key IS NOT this_key";
+    "FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, m.first_op, " OP_NUMBER
+    " AS op, o.time_ns, " ZONE_OF_EVENT " AS zone, CASE " ZONE_OF_EVENT " WHEN 0 THEN " FREE_OF_DMA
+    " WHEN 1 THEN " FREE_OF_NORMAL " WHEN 2 THEN " FREE_OF_HIGHMEM " ELSE " FREE_OF_MOVABLE
+    " END AS free, " HAS_LATER " AS has_later " WITH_FREE_PAGES " WINDOW w AS (" OF_MACHINE_IN_ORDER
+    ")) WHERE NOT has_later";
+static_assert(ZONE_DMA == 0 && ZONE_NORMAL == 1 && ZONE_HIGHMEM == 2 && ZONE_MOVABLE == 3,
+	      "free_pages has a sum for each");
 
 static const struct fixed_column pkmap_occupancy_columns[] = {
     MACHINE_COLUMNS,
@@ -685,7 +714,7 @@ static const char pkmap_occupancy_from[] =
     " AS op,"
     " o.time_ns, o.key AS this_key,"
     " sum(CASE e.kind WHEN " K_PTE_SET " THEN 1 ELSE -1 END) OVER w AS mapped,"
-    " lead(o.key) OVER w AS next_key " WITH_PKMAP " WINDOW w AS (" OF_MACHINE " ORDER BY e.id))"
+    " lead(o.key) OVER w AS next_key " WITH_PKMAP " WINDOW w AS (" OF_MACHINE_IN_ORDER "))"
     " WHERE next_key IS NOT this_key";
 
 #define COLUMNS(name) name##_columns, sizeof(name##_columns) / sizeof(name##_columns[0])

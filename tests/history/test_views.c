@@ -432,6 +432,15 @@ static void free_pages_follow_every_op(void **state)
 	place_commit(&f->place);
 	expect(f, "SELECT op, free FROM free_pages WHERE machine = 'right' AND op > 8",
 	       "9|7\n10|9");
+	/* And once more, in an op that has had some of it before; the other zone goes on. */
+	append(f, 2, 11, OP_LOAD_STATE, 0,
+	       EVENTS({EVENT_FREE, 0, {3, 2, ZONE_HIGHMEM, 1}},
+		      {EVENT_ZONE_READY, 0, {ZONE_HIGHMEM, 9, 100, 100, 100, 30}},
+		      {EVENT_ALLOC, 0, {3, 1, GFP_HIGHUSER, ZONE_HIGHMEM, 1}}));
+	append(f, 2, 12, OP_ALLOC_PAGES, 0, EVENTS({EVENT_ALLOC, 0, {9, 3, 0, ZONE_DMA, 1}}));
+	place_commit(&f->place);
+	expect(f, "SELECT op, zone, free FROM free_pages WHERE machine = 'right' AND op > 10",
+	       "11|ZONE_HIGHMEM|28\n12|ZONE_DMA|3791");
 }
 
 static void the_pkmap_window_fills_and_empties(void **state)
@@ -508,6 +517,10 @@ static void a_condition_on_the_machine_is_a_range_of_keys(void **state)
 		if (strcmp(views[i], "machine_detail") != 0)
 			check_plan(f, views[i], "WHERE machine_id = 3");
 	}
+	/* What runs over a machine from its first op on needs no order but that of its keys. */
+	assert_null(strstr(rows_of(f, "EXPLAIN QUERY PLAN SELECT * FROM free_pages"), "ORDER BY"));
+	assert_null(
+	    strstr(rows_of(f, "EXPLAIN QUERY PLAN SELECT * FROM pkmap_occupancy"), "ORDER BY"));
 	/* The newest ops of a machine are read from the end. */
 	assert_null(strstr(rows_of(f, "EXPLAIN QUERY PLAN SELECT * FROM op_log WHERE machine_id = 3"
 				      " ORDER BY key DESC LIMIT 10"),
