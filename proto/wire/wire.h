@@ -154,10 +154,13 @@ static inline void wire_put_tag(struct wire_buffer *b, uint32_t field, enum wire
 /* A field of proto3: 0 is not written. */
 static inline void wire_put_integer(struct wire_buffer *b, uint32_t field, uint64_t value)
 {
+	uint8_t *at;
+
 	if (!value)
 		return;
-	wire_put_tag(b, field, WIRE_VARINT);
-	wire_put_varint(b, value);
+	wire_reserve(b, 2 * WIRE_VARINT_MAX);
+	at = wire_write_varint(b->bytes + b->length, (uint64_t)field << 3 | WIRE_VARINT);
+	b->length = (size_t)(wire_write_varint(at, value) - b->bytes);
 }
 
 /* Also when empty: for the members of a oneof and for repeated fields. */
@@ -205,13 +208,16 @@ static inline void wire_end(struct wire_buffer *b, size_t begin)
 {
 	size_t length = b->length - begin;
 	uint8_t head[WIRE_VARINT_MAX];
-	size_t width = (size_t)(wire_write_varint(head, length) - head);
+	size_t width;
 
-	if (width > 1) {
-		wire_reserve(b, width - 1);
-		memmove(b->bytes + begin + width - 1, b->bytes + begin, length);
-		b->length += width - 1;
+	if (length < 0x80) {
+		b->bytes[begin - 1] = (uint8_t)length;
+		return;
 	}
+	width = (size_t)(wire_write_varint(head, length) - head);
+	wire_reserve(b, width - 1);
+	memmove(b->bytes + begin + width - 1, b->bytes + begin, length);
+	b->length += width - 1;
 	memcpy(b->bytes + begin - 1, head, width);
 }
 

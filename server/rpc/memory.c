@@ -482,12 +482,17 @@ static bool run_submit(struct run *run, uint64_t index, const struct codec_op *o
 static bool run_op(struct run *run, struct wire_reader message, uint64_t arrived_ns, bool can_wait)
 {
 	uint64_t sequence = run->context.sequence;
-	struct codec_op op = {.context = run->context};
 	struct wire_reader inner;
 	struct codec_error why;
+	struct codec_op op;
 	uint32_t code;
-	bool ok = codec_read_choice(message, &code, &inner, &why) &&
-		  codec_read_op(code, inner, &run->context, &op, &why);
+	bool ok;
+
+	/* Of the rest nothing is looked at before codec_read_op() has set it. */
+	op.context.sequence = sequence;
+	op.list = NULL;
+	ok = codec_read_choice(message, &code, &inner, &why) &&
+	     codec_read_op(code, inner, &run->context, &op, &why);
 
 	if (ok && !run_submit(run, run->next_index, &op, arrived_ns, can_wait)) {
 		free(op.list);
