@@ -147,7 +147,9 @@ enum history_statement {
 	ST_COMMIT,
 	ST_ROLLBACK,
 	ST_INSERT_OPS,
-	ST_INSERT_OPS_ALONE, /* none of the turn's has an event */
+	ST_INSERT_OPS_ALONE,	  /* none of the turn's has an event */
+	ST_INSERT_NEXT_OPS,	  /* all of them follow the last of all */
+	ST_INSERT_NEXT_OPS_ALONE, /* both */
 	ST_INSERT_MORE,
 	ST_INSERT_EVENTS,
 	ST_INSERT_PAYLOADS,

@@ -310,18 +310,24 @@ static const struct source sources[] = {
 #define INSERT_MACHINE \
 	"INSERT INTO machines VALUES(?,?,?,?,?,?,?, NULL, ?,?,?,?,?,?,?,?,?,?,?,?,?,?, ?,?, 1)"
 
-/* Without an id, which SQLite makes: invariant 4. It is the table's last column, so that
- * the others need not be copied to their places. */
+/* What is the same in every row costs SQLite less than what it has to ask for. The key is
+ * the table's last column, so that without it the others need not be copied to their places. */
+#define INSERT_OPS(columns, rest)                                                       \
+	"INSERT INTO op_rows" columns " SELECT time_ns, what, caller, latency_ns, a01," \
+	" v0, v12, " rest " FROM pending_ops"
+#define OP_COLUMNS_BUT_KEY "(time_ns, what, caller, latency_ns, a01, v0, v12, events, kinds)"
+
+/* Without an id, which SQLite makes: invariant 4. It is the last column, too. */
 #define INSERT_EVENTS "INSERT INTO event_rows(kind, w01, w23, w45) SELECT * FROM pending_events"
 
 static const char *const statement_sql[NR_STATEMENTS] = {
     [ST_BEGIN] = "BEGIN IMMEDIATE",
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",
-    [ST_INSERT_OPS] = "INSERT INTO op_rows SELECT * FROM pending_ops",
-    /* A column that is the same in every row costs SQLite a third of one that is asked for. */
-    [ST_INSERT_OPS_ALONE] = "INSERT INTO op_rows SELECT key, time_ns, what, caller, latency_ns,"
-			    " a01, v0, v12, 0, 0 FROM pending_ops",
+    [ST_INSERT_OPS] = INSERT_OPS("", "events, kinds, key"),
+    [ST_INSERT_OPS_ALONE] = INSERT_OPS("", "0, 0, key"),
+    [ST_INSERT_NEXT_OPS] = INSERT_OPS(OP_COLUMNS_BUT_KEY, "events, kinds"),
+    [ST_INSERT_NEXT_OPS_ALONE] = INSERT_OPS(OP_COLUMNS_BUT_KEY, "0, 0"),
     [ST_INSERT_MORE] = "INSERT INTO op_more SELECT * FROM pending_more",
     [ST_INSERT_EVENTS] = INSERT_EVENTS,
     [ST_INSERT_PAYLOADS] = "INSERT INTO payloads SELECT * FROM pending_payloads",
@@ -730,10 +736,26 @@ static int check_last_key(struct history *h, int64_t meant)
 	return sqlite3_last_insert_rowid(h->writer) == meant ? SQLITE_OK : SQLITE_CORRUPT;
 }
 
-static int insert_ops(struct history *h)
+/* Are the turn's ops those that follow the last of all, one by one? */
+static bool are_next(const struct history *h)
 {
 	const struct pending_op *ops = h->journal.ops.rows;
-	int rc = step(h, h->journal.events.nr ? ST_INSERT_OPS : ST_INSERT_OPS_ALONE);
+	size_t nr = h->journal.ops.nr;
+
+	for (size_t i = 0; i < nr; i++)
+		if (ops[i].column[ROW_KEY] != h->journal.last_key + 1 + (int64_t)i)
+			return false;
+	return true;
+}
+
+static int insert_ops(struct history *h)
+{
+	static const enum history_statement which[2][2] = {
+	    {ST_INSERT_OPS, ST_INSERT_OPS_ALONE},
+	    {ST_INSERT_NEXT_OPS, ST_INSERT_NEXT_OPS_ALONE},
+	};
+	const struct pending_op *ops = h->journal.ops.rows;
+	int rc = step(h, which[are_next(h)][h->journal.events.nr == 0]);
 
 	return rc == SQLITE_OK ? check_last_key(h, ops[h->journal.ops.nr - 1].column[ROW_KEY]) : rc;
 }

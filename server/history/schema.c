@@ -153,13 +153,14 @@ static const char version_4_sql[] =
     " FROM op_rows WHERE (a0 | a1 | v1 | v2) >> 32 <> 0"
     " ON CONFLICT(key) DO UPDATE SET a01_high = excluded.a01_high, v12_high = excluded.v12_high;"
     "CREATE TABLE op_rows_4("
-    " key INTEGER PRIMARY KEY, time_ns INTEGER, what INTEGER, caller INTEGER,"
-    " latency_ns INTEGER, a01 INTEGER, v0 INTEGER, v12 INTEGER, events INTEGER, kinds INTEGER)"
+    " time_ns INTEGER, what INTEGER, caller INTEGER, latency_ns INTEGER, a01 INTEGER,"
+    " v0 INTEGER, v12 INTEGER, events INTEGER, kinds INTEGER, key INTEGER PRIMARY KEY)"
     " STRICT;"
-    "INSERT INTO op_rows_4 SELECT key, time_ns, what, caller, latency_ns, " PAIR_OF_ARGS
+    "INSERT INTO op_rows_4 SELECT time_ns, what, caller, latency_ns, " PAIR_OF_ARGS
     ", v0, " PAIR_OF_VALUES ", CASE WHEN nr_events = 0 THEN 0"
     " WHEN nr_events <= 0xffffff AND first_event >> 39 = 0"
-    " THEN (first_event << 24) | nr_events ELSE 'more events than there is room for' END, kinds"
+    " THEN (first_event << 24) | nr_events ELSE 'more events than there is room for' END, kinds,"
+    " key"
     " FROM op_rows ORDER BY key;"
     "DROP TABLE op_rows;"
     "ALTER TABLE op_rows_4 RENAME TO op_rows;"
