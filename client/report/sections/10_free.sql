@@ -20,7 +20,7 @@ WITH
       CASE e.kind WHEN alloc THEN e.w3 WHEN free THEN e.w2 ELSE e.w0 END AS zone,
       CASE e.kind WHEN alloc THEN -(1 << e.w1) WHEN free THEN 1 << e.w1 ELSE e.w5 END AS change
     FROM kinds, made CROSS JOIN op_rows o CROSS JOIN events e
-      ON e.id >= o.first_event AND e.id < o.first_event + o.nr_events
+      ON e.id >= o.events >> 24 AND e.id < (o.events >> 24) + (o.events & 0xffffff)
     WHERE o.key BETWEEN made.key AND (:machine << 40) + :last AND +e.kind IN (alloc, free, ready)),
   after AS (SELECT id, x, zone, sum(change) OVER (PARTITION BY zone ORDER BY id) AS free FROM changes)
 SELECT (SELECT name FROM enum_values WHERE enum = 'Zone' AND value = zone) AS zone, x, min(free) AS least,

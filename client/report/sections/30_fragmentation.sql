@@ -15,7 +15,7 @@ WITH RECURSIVE
   -- The last that became of every frame: who is still out is in use.
   used(first, end) AS (
     SELECT pfn, pfn + (1 << "order") FROM kinds, (SELECT e.w0 AS pfn, e.w1 AS "order", e.kind, max(e.id)
-        FROM kinds CROSS JOIN op_rows o CROSS JOIN events e ON e.id >= o.first_event AND e.id < o.first_event + o.nr_events
+        FROM kinds CROSS JOIN op_rows o CROSS JOIN events e ON e.id >= o.events >> 24 AND e.id < (o.events >> 24) + (o.events & 0xffffff)
         WHERE o.key BETWEEN :machine << 40 AND (:machine << 40) + :at AND +e.kind IN (alloc, free) GROUP BY e.w0)
       WHERE kind = alloc
     UNION ALL SELECT first, first + count FROM kept
