@@ -545,13 +545,10 @@ static int fork_command(struct ctl *ctl, int argc, char **argv)
 		ctl->machine = a.words[0];
 	if (a.nr_words)
 		name = a.words[a.nr_words - 1];
+	if (rc == EXIT_DONE && (a.nr_words == 0 || !ctl->machine))
+		rc = usage_error("machine fork: which machine, and what is the new one called? "
+				 "zonectl machine fork MACHINE NAME");
 	args_free(&a);
-	if (rc == EXIT_DONE)
-		rc = a.nr_words == 2 || (a.nr_words == 1 && ctl->machine)
-			 ? EXIT_DONE
-			 : usage_error(
-			       "machine fork: which machine, and what is the new one called? "
-			       "zonectl machine fork MACHINE NAME");
 	if (rc == EXIT_DONE && !*name)
 		rc = usage_error("machine fork: what is the second one to be called?");
 	if (rc != EXIT_DONE)
