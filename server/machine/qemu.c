@@ -397,11 +397,17 @@ struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 r
 	/* gdb knows how wide registers are from the QEMU that it talks to: the same machine,
 	 * by the same package, with nothing but 32 bits. */
 	const char *name = gdb_socket ? "qemu-system-i386" : "qemu-system-x86_64";
-	char wrapper[512], program[512], object[128], memory[32], smp[16], gdb[1300];
+	char wrapper[512], program[512], object[128], memory[32], smp[16], gdb[1300], us[16];
+	/* Whatever ends us ends it: the kernel's doing, once it knows of that wish; if we ended
+	 * before, its parent is another one by then. */
 	char *args[] = {wrapper,
 			"--pdeathsig",
 			"KILL",
-			"--", /* the kernel's doing: whatever ends us ends it */
+			"--",
+			"/bin/sh",
+			"-c",
+			"[ $PPID = $0 ] && exec \"$@\"",
+			us,
 			program,
 			"-accel",
 			"tcg,thread=single",
@@ -446,6 +452,7 @@ struct qemu *qemu_start(uv_loop_t *loop, const char *kernel, int ram_file, u64 r
 		return NULL;
 	}
 	snprintf(gdb, sizeof gdb, "unix:path=%s,server=on,wait=off", gdb_socket ? gdb_socket : "");
+	snprintf(us, sizeof us, "%d", (int)getpid());
 	snprintf(smp, sizeof smp, "%u", cpus);
 	snprintf(memory, sizeof memory, "%lluM", (unsigned long long)ram_bytes >> 20);
 	snprintf(object, sizeof object,
