@@ -23,6 +23,9 @@ struct backend_hooks {
 	void *user;
 	void (*events)(void *user, const struct engine_event *events, u32 nr);
 	void (*complete)(void *user, const struct engine_completion *c);
+	/* Has it parked, and not been completed? For a back end that does not believe its
+	 * engine; NULL: it has to. */
+	bool (*is_asleep)(void *user, u64 op);
 	void (*ready)(void *user); /* a result has come, or the back end was lost */
 };
 

@@ -22,12 +22,16 @@
  *     else; nothing is parsed twice.
  *  3. Events stay in the link's buffer while their op's result is there too: they are
  *     handed on without a copy.
+ *  4. What is handed on is what an engine could have said: the number that is due, a status
+ *     and events that there are, as many as the record has room for, the end of an op that
+ *     was asleep. A guest that says anything else is lost, with what it said as the reason.
  *
  * Deliberately not here: bytes and processes (qemu.c), and what is recorded.
  */
 #define _GNU_SOURCE /* memfd_create, SEEK_DATA */
 #include "backend_kernel.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,11 +46,12 @@
 #include "state.h"
 
 enum {
-	WINDOW = 1024,		  /* ops in flight; a power of 2 */
-	FIRMWARE_BYTES = 0x9fc00, /* what QEMU uses while it starts */
-	RAM_STEP = 1 << 20,	  /* QEMU takes whole MiB */
-	SEND_BYTES = 16384,	  /* of ops, that are sent before all are there */
-	FRAME_MAX = 1 << 20,	  /* the guest's longest is a result with all its data */
+	WINDOW = 1024,		   /* ops in flight; a power of 2 */
+	FIRMWARE_BYTES = 0x9fc00,  /* what QEMU uses while it starts */
+	RAM_STEP = 1 << 20,	   /* QEMU takes whole MiB */
+	SEND_BYTES = 16384,	   /* of ops, that are sent before all are there */
+	FRAME_MAX = 1 << 20,	   /* the guest's longest is a result with all its data */
+	OP_EVENTS = (1 << 24) - 1, /* of one op: the record has room for no more */
 	SILENT_MS = 20000,
 };
 
@@ -68,6 +73,7 @@ struct kernel_backend {
 		struct engine_result *res;
 	} flight[WINDOW];
 	u32 first, nr; /* of flight[] */
+	u64 last_op;   /* the number of the op that was answered last */
 	/* Of boot, as they must be; given away once, compared as the guest's come. */
 	struct engine_event *boot_events;
 	u32 nr_boot_events, nr_compared;
@@ -75,6 +81,7 @@ struct kernel_backend {
 	/* Of the op that was collected. */
 	const struct engine_event *events;
 	u32 nr_events;
+	u32 nr_handed_on; /* of its events, before these */
 	char reason[ENGINE_ERROR_LENGTH];
 };
 
@@ -112,6 +119,18 @@ static void lose(struct kernel_backend *k, const char *reason)
 	k->state = LOST;
 	if (k->qemu)
 		qemu_condemn(k->qemu, reason);
+}
+
+/* It said what no engine says. */
+static void disbelieve(struct kernel_backend *k, const char *format, ...)
+{
+	char reason[ENGINE_ERROR_LENGTH];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(reason, sizeof reason, format, args);
+	va_end(args);
+	lose(k, reason);
 }
 
 /* ---- RAM ---- */
@@ -360,8 +379,12 @@ static const u8 *next_frame(struct kernel_backend *k, struct wire_header *h)
 					  : 0;
 	if (h->magic != WIRE_MAGIC || h->type > WIRE_PANIC || !(known >> h->type & 1) ||
 	    h->length > FRAME_MAX || h->length % 8 || h->length < least[h->type] ||
-	    h->length < content) {
+	    (h->length < content && h->type != WIRE_EVENTS)) {
 		lose(k, "garbage on the link from the guest");
+		return NULL;
+	}
+	if (h->type == WIRE_EVENTS && h->length != (content + 7) / 8 * 8) {
+		disbelieve(k, "the guest sent %u events in %u bytes", h->count, h->length);
 		return NULL;
 	}
 	return length - sizeof *h < h->length ? NULL : in + sizeof *h;
@@ -392,6 +415,19 @@ static void boot_frame(struct kernel_backend *k, const struct wire_header *h, co
 	}
 }
 
+static void look_at_idle(struct kernel_backend *k)
+{
+	struct wire_header h;
+	const u8 *body = next_frame(k, &h);
+
+	if (!body)
+		return;
+	if (h.type == WIRE_PANIC)
+		panicked(k, &h, body);
+	else
+		lose(k, "the guest sent what nobody asked for");
+}
+
 /* With ops in flight, frames wait for collect(). */
 static void on_input(void *user)
 {
@@ -404,12 +440,8 @@ static void on_input(void *user)
 		boot_frame(k, &h, body);
 		done_with(k, &h);
 	}
-	if (k->state == RUNNING && !k->nr && (body = next_frame(k, &h))) {
-		if (h.type == WIRE_PANIC)
-			panicked(k, &h, body);
-		else
-			lose(k, "the guest sent what nobody asked for");
-	}
+	if (k->state == RUNNING && !k->nr)
+		look_at_idle(k);
 	if (k->nr || k->state != before)
 		k->hooks.ready(k->hooks.user);
 }
@@ -480,6 +512,7 @@ static bool rehearse(struct kernel_backend *k, struct engine_error *why)
 		return false;
 	events = sim_take_events(sim, &nr);
 	collect_boot_events(k, events, nr);
+	k->last_op = engine_op_count(sim_engine(sim));
 	sim_free(sim);
 	return true;
 }
@@ -544,6 +577,7 @@ static struct backend *kernel_copy(struct backend *b, const struct backend_hooks
 	struct engine_error ignored;
 
 	k->attach = true;
+	k->last_op = from->last_op;
 	k->ram_bytes = from->ram_bytes;
 	k->ram_file = make_ram(k->ram_bytes);
 	if (k->ram_file >= 0 && copy_ram(k->ram_file, from->ram_file, k->ram_bytes))
@@ -568,6 +602,7 @@ static struct backend *kernel_adopt(struct sim *sim, const struct backend_hooks 
 	}
 	k = make(config, hooks);
 	k->attach = true;
+	k->last_op = engine_op_count(sim_engine(sim));
 	k->ram_bytes = ram_file_bytes(end);
 	k->ram_file = make_ram(k->ram_bytes);
 	if (k->ram_file < 0 || !sim_write_ram(sim, k->ram_file))
@@ -588,6 +623,8 @@ static void kernel_submit(struct backend *b, const struct engine_op *op, struct 
 	struct kernel_backend *k = self(b);
 	struct engine_error why;
 
+	if (k->state == RUNNING && !k->nr)
+		look_at_idle(k); /* it came with the last answer */
 	k->flight[(k->first + k->nr) % WINDOW].op = op;
 	k->flight[(k->first + k->nr) % WINDOW].res = res;
 	k->nr++;
@@ -603,11 +640,50 @@ static void kernel_submit(struct backend *b, const struct engine_op *op, struct 
 		qemu_flush(k->qemu);
 }
 
+/* LOST is the daemon's word, and the last of all. */
+static bool is_engine_status(u32 status)
+{
+	return status < STATUS_LOST;
+}
+
 static void hand_on(struct kernel_backend *k)
 {
 	if (k->nr_events)
 		k->hooks.events(k->hooks.user, k->events, k->nr_events);
+	k->nr_handed_on += k->nr_events;
 	k->nr_events = 0;
+}
+
+static void take_events(struct kernel_backend *k, const struct engine_event *events, u32 nr)
+{
+	/* Of none it is a sign of life from a long op. */
+	hand_on(k);
+	if (nr > OP_EVENTS - k->nr_handed_on) {
+		disbelieve(k, "the guest sent more than %u events for op %llu", OP_EVENTS,
+			   (unsigned long long)k->last_op + 1);
+		return;
+	}
+	for (u32 i = 0; i < nr; i++) {
+		if (events[i].kind && events[i].kind < EVENT_KIND_END)
+			continue;
+		disbelieve(k, "the guest sent an event of kind %u, which there is not",
+			   events[i].kind);
+		return;
+	}
+	k->events = events;
+	k->nr_events = nr;
+}
+
+static void take_completion(struct kernel_backend *k, const struct engine_completion *c)
+{
+	if (!is_engine_status(c->status))
+		disbelieve(k, "the guest ended op %llu with status %u, which there is not",
+			   (unsigned long long)c->op, c->status);
+	else if (k->hooks.is_asleep && !k->hooks.is_asleep(k->hooks.user, c->op))
+		disbelieve(k, "the guest woke op %llu, which is not asleep",
+			   (unsigned long long)c->op);
+	else
+		k->hooks.complete(k->hooks.user, c);
 }
 
 static void take_result(struct kernel_backend *k, const struct wire_header *h, const u8 *body)
@@ -621,6 +697,18 @@ static void take_result(struct kernel_backend *k, const struct wire_header *h, c
 		lose(k, "garbage on the link from the guest");
 		return;
 	}
+	if (w->op != k->last_op + 1) {
+		disbelieve(k, "the guest answered op %llu, and the oldest that waits is op %llu",
+			   (unsigned long long)w->op, (unsigned long long)k->last_op + 1);
+		return;
+	}
+	if (!is_engine_status(w->status)) {
+		disbelieve(k, "the guest answered op %llu with status %u, which there is not",
+			   (unsigned long long)w->op, w->status);
+		return;
+	}
+	k->last_op = w->op;
+	k->nr_handed_on = 0;
 	res->op = w->op;
 	res->status = w->status;
 	for (u32 i = 0; i < OP_VALUES; i++)
@@ -638,14 +726,10 @@ static bool op_frame(struct kernel_backend *k, const struct wire_header *h, cons
 {
 	switch (h->type) {
 	case WIRE_EVENTS:
-		/* Of none it is a sign of life from a long op. */
-		hand_on(k);
-		k->events = (const struct engine_event *)(const void *)body;
-		k->nr_events = h->count;
+		take_events(k, (const struct engine_event *)(const void *)body, h->count);
 		return false;
 	case WIRE_COMPLETION:
-		k->hooks.complete(k->hooks.user,
-				  (const struct engine_completion *)(const void *)body);
+		take_completion(k, (const struct engine_completion *)(const void *)body);
 		return false;
 	case WIRE_RESULT: take_result(k, h, body); return k->state != LOST;
 	case WIRE_PANIC: panicked(k, h, body); return false;

@@ -95,6 +95,16 @@ static void hook_complete(void *user, const struct engine_completion *c)
 	m->completions[m->nr_completions++] = *c;
 }
 
+static bool hook_is_asleep(void *user, u64 op)
+{
+	struct machine *m = user;
+
+	for (uint32_t i = 0; i < m->nr_completions; i++)
+		if (m->completions[i].op == op)
+			return false;
+	return machine_is_parked(m, op);
+}
+
 static void hook_ready(void *user)
 {
 	struct machine *m = user;
@@ -109,8 +119,10 @@ static void hook_ready(void *user)
 	m->ms->hooks.ready(m->ms->hooks.user);
 }
 
-const struct backend_hooks machine_backend_hooks = {
-    .events = hook_events, .complete = hook_complete, .ready = hook_ready};
+const struct backend_hooks machine_backend_hooks = {.events = hook_events,
+						    .complete = hook_complete,
+						    .is_asleep = hook_is_asleep,
+						    .ready = hook_ready};
 
 /* The events of the op that is done, in one piece: usually the back end's own
  * buffer, and only for an op that overflowed it our copy. */

@@ -10,7 +10,9 @@
  * byte of length (in eights), and so much.
  *
  * What must hold: the back end is RUNNING or LOST with a reason; an op that is done was in
- * flight, and its data fits; events and completions can be read while they are given.
+ * flight, has the number that is due, a status that an engine gives, and data that fits; events
+ * and completions can be read while they are given, and are such as the contract has; no op is
+ * woken that did not sleep.
  */
 #include <sanitizer/asan_interface.h>
 #include <string.h>
@@ -24,6 +26,7 @@
 
 enum { BEHIND = 256 };
 enum { NO_HANDSHAKE = 1, NEW = 2, MOST_OPS = 8 };
+enum { SLEEPER = 2 }; /* the number of the one op that is said to be asleep */
 
 /* ---- qemu.c ---- */
 
@@ -115,7 +118,8 @@ struct world {
 	struct engine_result results[MOST_OPS];
 	u8 *data[MOST_OPS];
 	unsigned nr, done;
-	u64 sum; /* of all that was given */
+	bool woken; /* the sleeper */
+	u64 sum;    /* of all that was given */
 };
 
 static void look_at(struct world *w, const void *bytes, size_t length)
@@ -127,11 +131,22 @@ static void look_at(struct world *w, const void *bytes, size_t length)
 static void on_events(void *user, const struct engine_event *events, u32 nr)
 {
 	look_at(user, events, nr * sizeof *events);
+	for (u32 i = 0; i < nr; i++)
+		FUZZ_CHECK(events[i].kind && events[i].kind < EVENT_KIND_END);
+}
+
+static bool is_asleep(void *user, u64 op)
+{
+	return op == SLEEPER && !((struct world *)user)->woken;
 }
 
 static void on_complete(void *user, const struct engine_completion *c)
 {
-	look_at(user, c, sizeof *c);
+	struct world *w = user;
+
+	look_at(w, c, sizeof *c);
+	FUZZ_CHECK(is_asleep(w, c->op) && c->status < STATUS_LOST);
+	w->woken = true;
 }
 
 static void on_ready(void *user)
@@ -144,7 +159,7 @@ static void take_events(struct world *w)
 	u32 nr;
 	const struct engine_event *events = w->b->type->take_events(w->b, &nr);
 
-	look_at(w, events, nr * sizeof *events);
+	on_events(w, events, nr);
 }
 
 static bool is_lost(const struct world *w)
@@ -159,6 +174,8 @@ static void collect(struct world *w)
 
 		switch (w->b->type->collect(w->b)) {
 		case BACKEND_DONE:
+			FUZZ_CHECK(res->op == w->done + 1);
+			FUZZ_CHECK(res->status < STATUS_LOST);
 			FUZZ_CHECK(res->data_len <= ENGINE_MAX_DATA);
 			look_at(w, res->data, res->data_len);
 			take_events(w);
@@ -231,7 +248,7 @@ static struct backend *origin(void)
 	static uv_loop_t loop;
 	const struct backend_kernel_options options = {.loop = &loop, .image = "/dev/null"};
 	static struct world nobody;
-	const struct backend_hooks hooks = {&nobody, on_events, on_complete, on_ready};
+	const struct backend_hooks hooks = {&nobody, on_events, on_complete, is_asleep, on_ready};
 	const struct sim_hooks none = {0};
 	struct engine_error why;
 
@@ -245,7 +262,7 @@ static struct backend *origin(void)
 
 static struct backend *make(struct world *w, bool is_new)
 {
-	const struct backend_hooks hooks = {w, on_events, on_complete, on_ready};
+	const struct backend_hooks hooks = {w, on_events, on_complete, is_asleep, on_ready};
 	struct backend *from = origin(), *b;
 	struct engine_error why;
 
@@ -293,19 +310,53 @@ static void play(struct world *w, const uint8_t *bytes, size_t length)
 	take_events(w);
 }
 
+static void end(struct world *w)
+{
+	w->b->type->free(w->b);
+	for (unsigned i = 0; i < w->nr; i++)
+		free(w->data[i]);
+}
+
+/* More than chance would ever come to: the record has room for 2^24 - 1 events of an op. */
+static void one_event_too_many(void)
+{
+	enum { FRAME_EVENTS = 16384, FRAMES = (1 << 24) / FRAME_EVENTS };
+	struct engine_event *events = calloc(FRAME_EVENTS, sizeof *events);
+	struct world w = {0};
+
+	FUZZ_CHECK(events);
+	for (unsigned i = 0; i < FRAME_EVENTS; i++)
+		events[i].kind = EVENT_ALLOC;
+	w.b = make(&w, false);
+	submit(&w, 1);
+	shake_hands(&w);
+	for (unsigned i = 0; i < FRAMES; i++) {
+		u32 nr = i < FRAMES - 1 ? FRAME_EVENTS : FRAME_EVENTS - 1;
+
+		deliver_frame(&w, WIRE_EVENTS, events, nr * sizeof *events, nr);
+		FUZZ_CHECK(!is_lost(&w));
+	}
+	deliver_frame(&w, WIRE_EVENTS, events, sizeof *events, 1);
+	FUZZ_CHECK(is_lost(&w) && strstr(w.b->type->lost_reason(w.b), "more than 16777215 events"));
+	end(&w);
+	free(events);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
+	static bool begun;
 	struct world w = {0};
 	u8 how = length ? bytes[0] : 0;
 
+	if (!begun)
+		one_event_too_many();
+	begun = true;
 	w.b = make(&w, how & NEW);
 	take_events(&w);
 	submit(&w, 1 + (how >> 2) % MOST_OPS);
 	if (!(how & (NO_HANDSHAKE | NEW)))
 		shake_hands(&w);
 	play(&w, length ? bytes + 1 : bytes, length ? length - 1 : 0);
-	w.b->type->free(w.b);
-	for (unsigned i = 0; i < w.nr; i++)
-		free(w.data[i]);
+	end(&w);
 	return 0;
 }

@@ -26,7 +26,8 @@ from zoned_client import Contract, Daemon  # noqa: E402
 MIB = 1 << 20
 GFP_KERNEL, GFP_HIGHUSER = 0xcc0, 0x100cc2
 FAULT_ORDER = 0xfa170000
-PANIC, TRAP, TRIPLE, HANG, SPIN, GARBAGE, EXIT = range(1, 8)
+(PANIC, TRAP, TRIPLE, HANG, SPIN, GARBAGE, EXIT,
+ OP, STATUS, COUNT, KIND, WAKE, TWICE) = range(1, 14)
 Code = grpc.StatusCode
 
 
@@ -177,6 +178,45 @@ class Ends(GuestTest):
         digest = self.pair()
         self.assertEqual(self.status(self.order(EXIT)), "LOST")
         self.lost_and_revived(digest, "QEMU exited with status 65")
+
+    def lie(self, order, reason):
+        digest = self.pair()
+        self.assertEqual(self.status(self.order(order)), "LOST")
+        self.lost_and_revived(digest, reason)
+
+    def test_answer_to_another_op(self):
+        self.lie(OP, "the guest answered op 43, and the oldest that waits is op 42")
+
+    def test_status_that_there_is_not(self):
+        self.lie(STATUS, "the guest answered op 42 with status 77, which there is not")
+
+    def test_count_of_events_that_is_wrong(self):
+        self.lie(COUNT, "the guest sent 3 events in 32 bytes")
+
+    def test_event_that_there_is_not(self):
+        self.lie(KIND, "the guest sent an event of kind 999, which there is not")
+
+    def test_end_of_an_op_that_is_not_asleep(self):
+        self.lie(WAKE, "the guest woke op 1, which is not asleep")
+
+    def test_one_answer_too_many(self):
+        """The first is right, and stands. What is wrong with the second is found at once or
+        by the next op, which is then LOST or refused."""
+        c = self.client
+        self.pair()
+        self.assertEqual(self.status(self.order(TWICE)), "NOT_FOUND")
+        try:
+            self.assertEqual(self.status(c.op("k", "FlushTlb")), "LOST")
+        except grpc.RpcError as e:
+            self.assertEqual(e.code(), Code.FAILED_PRECONDITION)
+        self.assertEqual(self.state("k"), "MACHINE_LOST")
+        self.assertRegex(c.machine("k").reason,
+                         "sent what nobody asked for|answered op 42, and the oldest .* is op 43")
+        self.assertEqual(self.status(c.op("s", "Withdraw", {"op": 999})), "NOT_FOUND")
+        c.call("Machines/Revive", machine="k")
+        while c.machine("s").ops < c.machine("k").ops:
+            c.op("s", "Withdraw", {"op": 999})  # the number that a LOST op used up
+        self.assertEqual(c.digest("k"), c.digest("s"))
 
     def test_killed_while_idle(self):
         digest = self.pair()
