@@ -180,6 +180,22 @@ int history_open_reader(const struct history *h, sqlite3 **ret, char *err, size_
 	return error;
 }
 
+sqlite3 *history_take_reader(struct history *h)
+{
+	return h->nr_idle_readers ? h->idle_readers[--h->nr_idle_readers] : NULL;
+}
+
+/* Keeps the connection, unless it is one too many or may be what failed. */
+void history_give_reader_back(struct history *h, sqlite3 *db, int error)
+{
+	bool sound = error != HISTORY_IO && error != HISTORY_CORRUPT;
+
+	if (db && sound && h->nr_idle_readers < IDLE_READERS)
+		h->idle_readers[h->nr_idle_readers++] = db;
+	else
+		sqlite3_close(db);
+}
+
 static int open_timer(struct history *h)
 {
 	if (!h->options.loop)
@@ -353,7 +369,8 @@ void history_close(struct history *h)
 		uv_close((uv_handle_t *)h->deadline_timer, timer_closed);
 	while (h->deadline_timer)
 		uv_run(h->options.loop, UV_RUN_ONCE);
-	query_close_idle(h);
+	while (h->nr_idle_readers)
+		sqlite3_close(history_take_reader(h));
 	wal_close(h);
 	/* The readers first: the checkpoint is then alone with the WAL. */
 	history_reader_close(h->loop_reader);

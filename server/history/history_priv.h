@@ -19,6 +19,8 @@ enum {
 	BUSY_TIMEOUT_MS = 1000,
 	/* Of the pool's four threads; one is left for tails and libuv itself. */
 	QUERY_WORKERS = 3,
+	/* For those, and a tail beside them. */
+	IDLE_READERS = QUERY_WORKERS + 1,
 	HISTORY_APPLICATION_ID = 0x7a6f6e64, /* "zond" */
 	HISTORY_SCHEMA_VERSION = 4,
 	/* Measured with bench_journal: larger pages gain nothing beyond noise for turns
@@ -253,9 +255,10 @@ struct history {
 
 	struct history_query *queries;
 	unsigned nr_queries, nr_running;
-	/* Connections of queries that have ended, for the next: to open one and read
-	 * the schema takes milliseconds. */
-	sqlite3 *idle_readers[QUERY_WORKERS];
+	/* Connections of queries and tails that have ended, for the next: to open one and
+	 * read the schema takes milliseconds. No statement is left in them, so none keeps
+	 * the WAL from beginning anew. */
+	sqlite3 *idle_readers[IDLE_READERS];
 	unsigned nr_idle_readers;
 	struct history_tail *tails;
 	unsigned nr_tails;
@@ -269,6 +272,10 @@ int history_map_error(sqlite3 *db, int rc, const char *doing, char *err, size_t 
 uint64_t history_hash(const uint8_t *bytes, size_t length);
 /* A read-only connection, for queries and tails. Any thread. */
 int history_open_reader(const struct history *h, sqlite3 **ret, char *err, size_t err_size);
+/* On the loop's thread. One that is idle; NULL: there is none, open one. */
+sqlite3 *history_take_reader(struct history *h);
+/* Its user has ended, with this HISTORY_*, and has finished all statements. NULL: nothing. */
+void history_give_reader_back(struct history *h, sqlite3 *db, int error);
 
 /* ---- schema.c ---- */
 
@@ -371,8 +378,6 @@ void wal_close(struct history *h);
 
 /* Starts queries that wait for a worker, unless the WAL is too long for another. */
 void query_pump(struct history *h);
-/* Closes the connections that no query uses now. */
-void query_close_idle(struct history *h);
 /* Ends every query with `error`. */
 void query_stop_all(struct history *h, int error);
 /* Something was committed. */

@@ -389,31 +389,12 @@ static void free_query(struct history_query *q)
 	free(q);
 }
 
-void query_close_idle(struct history *h)
-{
-	while (h->nr_idle_readers)
-		sqlite3_close(h->idle_readers[--h->nr_idle_readers]);
-}
-
-/* Keeps the connection, unless it is one too many or may be what failed. */
-static void give_back(struct history *h, struct history_query *q)
-{
-	bool sound = q->error != HISTORY_IO && q->error != HISTORY_CORRUPT;
-
-	if (q->db && sound && h->nr_idle_readers < QUERY_WORKERS)
-		h->idle_readers[h->nr_idle_readers++] = q->db;
-	else
-		sqlite3_close(q->db);
-	q->db = NULL;
-}
-
 static void end_query(struct history_query *q)
 {
 	struct history *h = q->h;
 	struct history_query **at = &h->queries;
 
-	give_back(h, q);
-
+	history_give_reader_back(h, q->db, q->error);
 	while (*at != q)
 		at = &(*at)->next;
 	*at = q->next;
@@ -466,8 +447,8 @@ void query_pump(struct history *h)
 		}
 		if (!oldest)
 			return;
-		if (!oldest->db && h->nr_idle_readers)
-			oldest->db = h->idle_readers[--h->nr_idle_readers];
+		if (!oldest->db)
+			oldest->db = history_take_reader(h);
 		oldest->state = QUERY_RUNNING;
 		h->nr_running++;
 		uv_queue_work(h->options.loop, &oldest->work, run_page, page_done);

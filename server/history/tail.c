@@ -64,9 +64,9 @@ struct history_tail {
 	uint64_t machine, from, to;
 	uint64_t read_to; /* the worker: next op after what it has read */
 
-	/* The worker's while RUNNING. */
+	/* The worker's while RUNNING. The connection was another's, and will be. */
 	sqlite3 *db;
-	sqlite3_stmt *ops, *events;
+	sqlite3_stmt *ops, *events; /* NULL before the first run, and after the last */
 	int error;
 	char message[HISTORY_ERROR_LENGTH];
 	struct history_record records[BATCH_OPS];
@@ -151,7 +151,8 @@ static int open_tail(struct history_tail *t)
 {
 	int rc;
 
-	t->error = history_open_reader(t->h, &t->db, t->message, sizeof(t->message));
+	if (!t->db)
+		t->error = history_open_reader(t->h, &t->db, t->message, sizeof(t->message));
 	if (t->error)
 		return t->error;
 	rc = sqlite3_prepare_v2(t->db,
@@ -267,15 +268,13 @@ static void run_batch(uv_work_t *work)
 	t->nr_events = t->events_read = 0;
 	t->read_to = t->from;
 	if (atomic_load(&t->stop) == HISTORY_OK && !t->error &&
-	    (t->db || open_tail(t) == HISTORY_OK))
+	    (t->events || open_tail(t) == HISTORY_OK))
 		read_batch(t);
 	if (atomic_load(&t->stop) != HISTORY_OK || t->error) {
 		t->nr_records = 0;
 		sqlite3_finalize(t->ops);
 		sqlite3_finalize(t->events);
-		sqlite3_close(t->db);
 		t->ops = t->events = NULL;
-		t->db = NULL;
 	}
 }
 
@@ -377,6 +376,7 @@ static void end_tail(struct history_tail *t, int error)
 		at = &(*at)->next;
 	*at = t->next;
 	h->nr_tails--;
+	history_give_reader_back(h, t->db, t->error);
 	t->options.done(t->options.user, error,
 			error == HISTORY_ABORTED ? "cancelled" : t->message);
 	free_tail(t);
@@ -387,6 +387,8 @@ static void batch_done(uv_work_t *work, int status);
 static void queue_run(struct history_tail *t)
 {
 	t->state = TAIL_RUNNING;
+	if (!t->db)
+		t->db = history_take_reader(t->h);
 	uv_queue_work(t->h->options.loop, &t->work, run_batch, batch_done);
 }
 
@@ -398,7 +400,7 @@ static void go_on(struct history_tail *t)
 	if (atomic_load(&t->stop) != HISTORY_OK || choose_range(t)) {
 		queue_run(t);
 	} else if (t->options.no_follow) {
-		/* A last run, so that the worker closes the connection. */
+		/* A last run, so that the worker ends the statements. */
 		atomic_compare_exchange_strong(&t->stop, &none, TAIL_CAUGHT_UP);
 		queue_run(t);
 	} else {
@@ -413,7 +415,7 @@ static void batch_done(uv_work_t *work, int status)
 
 	(void)status; /* never cancelled: a tail ends by its own last run */
 	if (stop != HISTORY_OK || t->error) {
-		if (!t->db) {
+		if (!t->ops) {
 			end_tail(t, t->error		     ? t->error
 				    : stop == TAIL_CAUGHT_UP ? HISTORY_OK
 							     : stop);

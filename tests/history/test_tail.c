@@ -583,6 +583,43 @@ static void there_is_a_limit_of_tails(void **state)
 	free(f);
 }
 
+/* Neither one that waits for more, nor the connection of one that has ended, keeps the log from
+ * beginning anew: however much is written, it stays below its limit. */
+static void it_does_not_hold_the_wal(void **state)
+{
+	struct place *p = *state;
+	struct follower waiting = {.next = {0, 1}};
+
+	place_close(p);
+	p->options.wal_limit_bytes = 1 << 20;
+	assert_int_equal(place_open(p), HISTORY_OK);
+	add_machine(p->h, "a");
+	place_commit(p);
+	start(p, &waiting, (struct history_tail_options){.machine = 1, .from_start = true});
+	for (uint64_t op = 1; op <= 60000; op++) {
+		append(p, 1, op);
+		if (op % 500)
+			continue;
+		place_commit(p);
+		run_until(&waiting, op);
+		/* The thread that syncs the log needs its moment; a reader would need for ever. */
+		while (history_ready(p->h, p->err, sizeof(p->err)) == HISTORY_WAL)
+			uv_run(&p->loop, UV_RUN_NOWAIT);
+		if (op % 5000 == 0) {
+			struct follower f = {.next = {0, op - 99}};
+
+			start(p, &f,
+			      (struct history_tail_options){
+				  .machine = 1, .after_op = op - 100, .no_follow = true});
+			while (!f.done)
+				turn(&f);
+			assert_int_equal(f.error, HISTORY_OK);
+			assert_int_equal(f.records, 100);
+		}
+	}
+	cancel(&waiting);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -601,6 +638,7 @@ int main(void)
 	    T(it_can_be_cancelled_in_every_state),
 	    T(closing_ends_it),
 	    T(there_is_a_limit_of_tails),
+	    T(it_does_not_hold_the_wal),
 	};
 
 	return cmocka_run_group_tests_name("history: following", tests, NULL, NULL);
