@@ -7,6 +7,7 @@
  */
 #include "backend.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,11 +18,21 @@ struct sim_backend {
 	struct sim *sim;
 	const struct engine_op *op; /* submitted and not yet begun */
 	struct engine_result *res;
+	/* Bytes of its RAM in use: to find that out is a walk through the page tables of all of
+	 * it. What touches RAM says after it that this is no longer known; looks do so in other
+	 * threads. */
+	u64 resident;
+	atomic_bool resident_known;
 };
 
 static struct sim_backend *self(const struct backend *b)
 {
 	return (struct sim_backend *)(uintptr_t)b;
+}
+
+static void touched(struct sim_backend *s)
+{
+	atomic_store_explicit(&s->resident_known, false, memory_order_release);
 }
 
 static struct sim_hooks sim_hooks_of(const struct backend_hooks *hooks)
@@ -100,9 +111,12 @@ static enum backend_status sim_backend_collect(struct backend *b)
 {
 	struct sim_backend *s = self(b);
 	const struct engine_op *op = s->op;
+	enum sim_status status;
 
 	s->op = NULL;
-	switch (op ? sim_execute(s->sim, op, s->res, true) : sim_continue(s->sim)) {
+	status = op ? sim_execute(s->sim, op, s->res, true) : sim_continue(s->sim);
+	touched(s);
+	switch (status) {
 	case SIM_DONE: return BACKEND_DONE;
 	case SIM_MORE: return BACKEND_MORE;
 	case SIM_LOST: break;
@@ -117,23 +131,37 @@ static const struct engine_event *sim_backend_take_events(struct backend *b, u32
 
 static const char *sim_backend_check(struct backend *b, struct engine_error *why)
 {
-	return sim_check(self(b)->sim, why);
+	const char *lie = sim_check(self(b)->sim, why);
+
+	touched(self(b));
+	return lie;
 }
 
 static u32 sim_backend_inspect(struct backend *b, u32 question, const u64 args[OP_ARGS],
 			       struct inspect_sink *sink)
 {
-	return sim_inspect(self(b)->sim, question, args, sink);
+	u32 status = sim_inspect(self(b)->sim, question, args, sink);
+
+	touched(self(b));
+	return status;
 }
 
 static struct engine_digest sim_backend_digest(struct backend *b)
 {
-	return sim_digest(self(b)->sim);
+	struct engine_digest digest = sim_digest(self(b)->sim);
+
+	touched(self(b));
+	return digest;
 }
 
 static u64 sim_backend_resident_bytes(const struct backend *b)
 {
-	return sim_resident_bytes(self(b)->sim);
+	struct sim_backend *s = self(b);
+
+	/* In this order: what is touched meanwhile makes it unknown again. */
+	if (!atomic_exchange(&s->resident_known, true))
+		s->resident = sim_resident_bytes(s->sim);
+	return s->resident;
 }
 
 static const char *sim_backend_lost_reason(const struct backend *b)

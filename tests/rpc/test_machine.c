@@ -227,6 +227,47 @@ static void limits_have_answers(void **state)
 	world_close(&w);
 }
 
+/* It is remembered, and each time the same as if it were found out anew. */
+static void what_is_resident_is_known_after_every_slice(void **state)
+{
+	struct engine_op zeroed = {.code = OP_ALLOC_PAGES, .args = {GFP_KERNEL | __GFP_ZERO, 4}};
+	struct machine *m;
+	struct world w;
+	struct engine_error why;
+	uint64_t before, after;
+
+	(void)state;
+	world_open(&w, (struct machines_limits){0});
+	m = create(&w, "m");
+	for (unsigned i = 0; i < 50; i++) {
+		struct machine_request r = {.op = zeroed, .client = 1};
+		unsigned slices = 0, done;
+
+		if (i == 25) /* a long one, looked at between its slices */
+			r.op = (struct engine_op){.code = OP_VMALLOC,
+						  .args = {20 * MIB, GFP_KERNEL | __GFP_ZERO}};
+		before = machine_resident(m);
+		assert_int_equal(machine_submit(m, &r), MACHINE_OK);
+		while (r.state != REQUEST_ENDED) {
+			machine_run(m, 1, &done);
+			assert_int_equal(machine_resident(m),
+					 sim_resident_bytes(self(m->backend)->sim));
+			slices++;
+		}
+		after = machine_resident(m);
+		assert_int_equal(r.result.status, STATUS_OK);
+		assert_true(after >= before + 16 * PAGE_SIZE);
+		assert_int_equal(slices > 1, i == 25);
+		assert_int_equal(machine_resident(m), after);
+		machines_committed(w.machines);
+	}
+	/* To look is to touch, too: what was never written is read. */
+	assert_null(m->type->check(m->backend, &why));
+	m->type->digest(m->backend);
+	assert_int_equal(machine_resident(m), sim_resident_bytes(self(m->backend)->sim));
+	world_close(&w);
+}
+
 /* ---- lanes ---- */
 
 /* A request of this client at the end of its lane, `sequence` on. */
@@ -481,6 +522,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_broken_invariant_loses_one_machine),
 	    cmocka_unit_test(limits_have_answers),
+	    cmocka_unit_test(what_is_resident_is_known_after_every_slice),
 	    cmocka_unit_test(a_new_lane_does_not_wait_for_the_round),
 	    cmocka_unit_test(no_lane_starves),
 	    cmocka_unit_test(a_look_pauses_its_own_machine_only),
