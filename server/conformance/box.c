@@ -20,7 +20,7 @@ _Static_assert((int)LOAD_ZONE == STATE_ZONE && (int)LOAD_PAGEBLOCKS == STATE_PAG
 		   (int)LOAD_MAX_WORDS == STATE_MAX_WORDS,
 	       "one format, told to two rooms");
 
-struct engine_config box_config(const struct boot_log *log, u32 reserved_pages)
+struct engine_config box_config(const struct boot_log *log)
 {
 	struct engine_config c = {
 	    .preset = PRESET_LINUX_6_1,
@@ -40,11 +40,6 @@ struct engine_config box_config(const struct boot_log *log, u32 reserved_pages)
 	for (u32 i = 0; i < log->nr_e820; i++)
 		c.e820[i] = (struct engine_e820){log->e820[i].start, log->e820[i].size,
 						 log->e820[i].type, 0};
-	if (reserved_pages) {
-		c.nr_reserved = 1;
-		c.reserved[0] = (struct engine_range){HOST_WINDOW_PADDR + HOST_WINDOW_BYTES,
-						      (u64)reserved_pages << PAGE_SHIFT};
-	}
 	return c;
 }
 
@@ -84,7 +79,7 @@ struct box *box_new_from(const char *folder, struct conformance_report *r)
 	struct box *b = NULL;
 
 	if (log && boot_log_read(folder, log)) {
-		struct engine_config config = box_config(log, 0);
+		struct engine_config config = box_config(log);
 
 		b = box_new(&config, r);
 	} else {
@@ -92,6 +87,40 @@ struct box *box_new_from(const char *folder, struct conformance_report *r)
 	}
 	free(log);
 	return b;
+}
+
+/* At the zone's start, behind the host window if that is there. */
+static void reserve(struct engine_config *c, const struct zone *z, u32 pages)
+{
+	u64 start = (u64)z->start << PAGE_SHIFT, behind = HOST_WINDOW_PADDR + HOST_WINDOW_BYTES;
+
+	if (start <= HOST_WINDOW_PADDR && HOST_WINDOW_PADDR < (u64)z->end << PAGE_SHIFT)
+		start = behind;
+	c->reserved[c->nr_reserved++] = (struct engine_range){start, (u64)pages << PAGE_SHIFT};
+}
+
+/* The machine is made twice: the first one says how much ours keeps; the second one is told to
+ * reserve the rest. One that keeps more than Linux did cannot have its figures. */
+struct box *box_new_like(const struct boot_log *log, const u32 managed[NR_ZONES],
+			 struct conformance_report *r)
+{
+	struct engine_config config = box_config(log);
+	struct box *b = box_new(&config, r);
+
+	if (!b)
+		return NULL;
+	for (u32 i = ZONE_NORMAL; i < NR_ZONES; i++) {
+		const struct zone *z = &b->e->st->frames.zone[i];
+
+		if (z->start >= b->e->st->layout.low_end_pfn || z->managed == managed[i])
+			continue;
+		if (z->managed < managed[i])
+			note(r, "ours keeps %u pages more than Linux did", managed[i] - z->managed);
+		else
+			reserve(&config, z, z->managed - managed[i]);
+	}
+	box_free(b);
+	return box_new(&config, r);
 }
 
 struct box *box_copy(struct box *b)

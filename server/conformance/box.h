@@ -23,13 +23,16 @@ struct box {
 	u8 data[ENGINE_MAX_DATA];
 };
 
-/* The machine that these boot messages are of; what boot keeps beside our own metadata
- * is `reserved_pages` from the end of the host window on. */
-struct engine_config box_config(const struct boot_log *log, u32 reserved_pages);
+/* The machine that these boot messages are of. */
+struct engine_config box_config(const struct boot_log *log);
 /* NULL after a difference that says why not. */
 struct box *box_new(const struct engine_config *config, struct conformance_report *r);
 /* From the dmesg of a folder. */
 struct box *box_new_from(const char *folder, struct conformance_report *r);
+/* The machine of a boot in whose zones so many pages were managed: what Linux kept beyond our
+ * own metadata is kept from the allocator, in NORMAL and in a ZONE_MOVABLE of lowmem. */
+struct box *box_new_like(const struct boot_log *log, const u32 managed[NR_ZONES],
+			 struct conformance_report *r);
 /* Another machine that is as this one is now. NULL: no memory. */
 struct box *box_copy(struct box *b);
 void box_free(struct box *b);

@@ -329,40 +329,22 @@ static void recompute_reserves(struct box *b)
 				       .data_len = sizeof ratios});
 }
 
-/* Pages that NORMAL managed, from the file itself: what Linux kept beside ours. */
-static u32 recorded_managed(const char *path)
+/* Pages that each zone managed, from the file itself. */
+static void read_managed(const char *path, u32 managed[NR_ZONES])
 {
+	static const char *const names[NR_ZONES] = {"\"name\":\"DMA\"", "\"name\":\"Normal\"",
+						    "\"name\":\"HighMem\"", "\"name\":\"Movable\""};
 	struct lines *lines = lines_open(path);
 	const char *line;
-	u32 managed = 0;
 
 	while (lines && (line = lines_next(lines))) {
-		const char *at = strstr(line, "\"name\":\"Normal\"");
+		const char *at = strstr(line, "\"managed\":");
 
-		at = at ? strstr(at, "\"managed\":") : NULL;
-		if (at)
-			managed = (u32)strtoul(at + strlen("\"managed\":"), NULL, 10);
+		for (u32 i = 0; at && i < NR_ZONES; i++)
+			if (strstr(line, names[i]))
+				managed[i] = (u32)strtoul(at + strlen("\"managed\":"), NULL, 10);
 	}
 	lines_close(lines);
-	return managed;
-}
-
-/* The machine, with as much kept from NORMAL as Linux kept. */
-static struct box *box_like(const char *path, const struct boot_log *log,
-			    struct conformance_report *r)
-{
-	struct engine_config config = box_config(log, 0);
-	struct box *b = box_new(&config, r);
-	u32 recorded = recorded_managed(path), ours;
-
-	if (!b)
-		return NULL;
-	ours = b->e->st->frames.zone[ZONE_NORMAL].managed;
-	if (ours <= recorded)
-		return b;
-	box_free(b);
-	config = box_config(log, ours - recorded);
-	return box_new(&config, r);
 }
 
 void check_constants(const char *path, struct conformance_report *r)
@@ -372,13 +354,15 @@ void check_constants(const char *path, struct conformance_report *r)
 	struct box *b = NULL;
 	char folder[4096];
 	const char *line;
-	u32 absent = 0;
+	u32 absent = 0, managed[NR_ZONES] = {0};
 
 	folder_of(path, folder, sizeof folder);
 	if (!log || !lines || !boot_log_read(folder, log))
 		differs(r, "%s cannot be read, or has no dmesg with a memory map beside it", path);
-	else
-		b = box_like(path, log, r);
+	else {
+		read_managed(path, managed);
+		b = box_new_like(log, managed, r);
+	}
 	if (b)
 		recompute_reserves(b);
 	while (b && (line = lines_next(lines))) {

@@ -28,8 +28,9 @@ enum {
 	MIN_PAGE_OFFSET = 256 << MIB, /* below there is no room for a program */
 	MAX_ORDER_PAGES = 1 << 10,    /* Linux rounds ZONE_MOVABLE's start to these */
 	LINUX_INITRD_FRAMES = 512,    /* see `headroom` */
-	LINUX_INITMEM_FRAMES = 228,   /* init code and data: 228 and, under PAE, 232 */
-	PCI_HOLE_START_MIB = 3072,    /* the usual map: RAM to 3 GiB, then from 4 GiB */
+	LINUX_INITMEM_FRAMES = 228,   /* init code and data, and what PAE adds to them */
+	LINUX_INITMEM_PAE = 4,
+	PCI_HOLE_START_MIB = 3072, /* the usual map: RAM to 3 GiB, then from 4 GiB */
 };
 
 /* Physical addresses end here: 36 bits of PAE, 32 without. */
@@ -547,6 +548,13 @@ static bool step_below(const struct engine_range *kept, u32 nr, u64 size, u64 *e
 		}
 	}
 	return false;
+}
+
+u32 initrd_frames(const struct engine_config *config)
+{
+	u32 init = LINUX_INITMEM_FRAMES + (config->flags & CONFIG_PAE ? LINUX_INITMEM_PAE : 0);
+
+	return config->late_pages > init ? config->late_pages - init : 0;
 }
 
 /* Frames to leave at the end of lowmem, where the recorded kernel's initrd was. */

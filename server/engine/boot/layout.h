@@ -82,6 +82,10 @@ _Static_assert(sizeof(struct layout) == 184, "no padding: it is state, and is co
 bool layout_compute(const struct engine_config *config, struct layout *ret,
 		    struct engine_error *why);
 
+/* Pages of late_pages that are an initrd's, at the end of lowmem: what there is beyond the
+ * init memory of Debian's 6.1. */
+u32 initrd_frames(const struct engine_config *config);
+
 /* Of engine_e820.type; every other type is no RAM. */
 enum { E820_USABLE = 1 };
 

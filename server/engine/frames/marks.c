@@ -78,8 +78,8 @@ static u32 at_most(u32 n, u32 most)
 	return n > most ? most : n;
 }
 
-/* Is the zone outside the direct map? An empty ZONE_MOVABLE counts as the zone that
- * it would have been taken from. */
+/* Is the zone outside the direct map? ZONE_MOVABLE counts as the zone that it was taken
+ * from, or would have been. */
 static bool is_highmem(const struct engine *e, u32 zone)
 {
 	const struct zone *z = &e->st->frames.zone[zone];
@@ -131,6 +131,7 @@ static u32 lowmem_pages(const struct engine *e, const u32 managed[NR_ZONES])
 	return pages;
 }
 
+/* What is not outside the direct map shares min_free_kbytes: a ZONE_MOVABLE of lowmem too. */
 static void set_marks(struct engine *e, const u32 managed[NR_ZONES])
 {
 	struct frames_state *f = &e->st->frames;
@@ -170,7 +171,7 @@ static void set_reserves(struct engine *e, const u32 managed[NR_ZONES])
 	}
 }
 
-/* What is left of lowmem above the high marks. */
+/* What is left above the high marks in the zones that kernel buffers come from. */
 static u32 buffer_pages(struct engine *e, const u32 managed[NR_ZONES])
 {
 	u32 pages = 0;
@@ -183,7 +184,7 @@ static u32 buffer_pages(struct engine *e, const u32 managed[NR_ZONES])
 	return pages;
 }
 
-/* min_free_kbytes from pages of lowmem. 16 times their KiB fits into 32 bits. */
+/* min_free_kbytes from pages that buffers come from. 16 times their KiB fits into 32 bits. */
 static u32 min_free_of(u32 lowmem)
 {
 	return at_most(at_least(square_root(lowmem * PAGE_KIB * 16), MIN_FREE_LEAST),
@@ -233,16 +234,29 @@ static void managed_now(const struct engine *e, u32 managed[NR_ZONES])
 		managed[i] = e->st->frames.zone[i].managed;
 }
 
+/* Takes off what comes late: init memory, which lies where NORMAL begins, and the initrd, at
+ * the end of lowmem. Either may be ZONE_MOVABLE's; without both zones they lie in DMA. */
+static void take_late_off(const struct engine *e, u32 managed[NR_ZONES])
+{
+	u32 initrd = initrd_frames(&e->st->config), init = e->st->config.late_pages - initrd;
+	u32 first = managed[ZONE_NORMAL] ? ZONE_NORMAL : ZONE_DMA, last = first;
+
+	if (managed[ZONE_MOVABLE] && !is_highmem(e, ZONE_MOVABLE)) {
+		last = ZONE_MOVABLE;
+		first = managed[ZONE_NORMAL] ? ZONE_NORMAL : ZONE_MOVABLE;
+	}
+	managed[first] -= at_most(init, managed[first]);
+	managed[last] -= at_most(initrd, managed[last]);
+}
+
 void marks_boot(struct engine *e)
 {
 	struct frames_state *f = &e->st->frames;
-	u32 late = e->st->config.late_pages, managed[NR_ZONES], lowmem;
+	u32 managed[NR_ZONES];
 
 	managed_now(e, managed);
-	/* Initrd and init memory lie in NORMAL, if there is one. */
-	lowmem = managed[ZONE_NORMAL] ? ZONE_NORMAL : ZONE_DMA;
-	managed[lowmem] -= at_most(late, managed[lowmem]);
-	f->min_free_kbytes = min_free_of(lowmem_pages(e, managed));
+	take_late_off(e, managed);
+	f->min_free_kbytes = min_free_of(managed[ZONE_DMA] + managed[ZONE_NORMAL]);
 	set_marks(e, managed);
 	adjust_for_huge_pages(e, managed);
 	set_reserves(e, managed);
