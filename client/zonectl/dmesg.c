@@ -9,7 +9,7 @@
 #include "boot_log.h"
 #include "dmesg.h"
 
-enum { MOST_CPUS = 32 };
+enum { MOST_CPUS = 32, USUAL_LOW_END = 0x9fc00 };
 
 static void set_map(const struct boot_log *log, Zoned__V1__MachineConfig *config)
 {
@@ -81,13 +81,48 @@ int dmesg_read_e820(const char *path, Zoned__V1__MachineConfig *config)
 	return rc;
 }
 
+static void add_usable(struct boot_log *log, uint64_t start, uint64_t end)
+{
+	if (start >= end)
+		return;
+	log->e820[log->nr_e820].start = start;
+	log->e820[log->nr_e820].size = end - start;
+	log->e820[log->nr_e820++].type = BOOT_E820_USABLE;
+}
+
+/* What percentages are of: the machine's RAM as far as it has been told. A PC of `ram` bytes
+ * has a hole from 3 to 4 GiB; what it has below 1 MiB is cut off where it is counted. */
+static void get_ram(const Zoned__V1__MachineConfig *config, struct boot_log *log)
+{
+	const uint64_t hole = 3ULL << 30, behind = 1ULL << 32;
+	uint64_t ram = config->n_e820 ? 0 : config->ram;
+
+	log->pae = config->pae;
+	log->mem = config->mem;
+	for (size_t i = 0; i < config->n_e820 && i < BOOT_MAX_E820; i++) {
+		log->e820[i].start = config->e820[i]->start;
+		log->e820[i].size = config->e820[i]->size;
+		log->e820[log->nr_e820++].type = (uint32_t)config->e820[i]->type;
+	}
+	add_usable(log, 0, ram < USUAL_LOW_END ? ram : USUAL_LOW_END);
+	add_usable(log, 1 << 20, ram < hole ? ram : hole);
+	add_usable(log, behind, ram < hole ? 0 : ram - hole + behind);
+}
+
 int dmesg_apply_cmdline(const char *cmdline, Zoned__V1__MachineConfig *config)
 {
 	struct boot_log *log = must(calloc(1, sizeof *log));
 	int rc;
 
+	get_ram(config, log);
 	boot_log_options(cmdline, log);
-	rc = set_options(log, config);
+	if (!log->nr_e820 && (log->kernelcore_percent || log->movablecore_percent))
+		rc = usage_error("kernel command line: a percentage needs RAM before it: --ram, "
+				 "--e820 or --from-dmesg");
+	else {
+		boot_log_percentages(log);
+		rc = set_options(log, config);
+	}
 	free(log);
 	return rc;
 }

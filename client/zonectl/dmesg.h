@@ -18,7 +18,8 @@ int dmesg_read_e820(const char *path, Zoned__V1__MachineConfig *config);
 int dmesg_read_boot(const char *path, Zoned__V1__MachineConfig *config);
 
 /* mem=, highmem=, vmalloc=, kernelcore=, movablecore=, transparent_hugepage=never; what
- * else a kernel's command line has does not concern a machine. */
+ * else a kernel's command line has does not concern a machine. A percentage is one of the RAM
+ * that config has by then. */
 int dmesg_apply_cmdline(const char *cmdline, Zoned__V1__MachineConfig *config);
 
 #endif

@@ -20,7 +20,9 @@ static const struct flag create_flags[] = {
     {"e820", 0, "FILE", "the firmware's map, in the words of Linux: [mem 0xA-0xB] usable"},
     {"from-dmesg", 0, "FILE",
      "map, CPUs, PAE and command line of a Linux boot; flags after it override"},
-    {"cmdline", 0, "TEXT", "mem=, highmem=, vmalloc=, kernelcore=, movablecore= of a kernel"},
+    {"cmdline", 0, "TEXT",
+     "mem=, highmem=, vmalloc=, kernelcore=, movablecore= of a kernel; the last two may be in "
+     "percent of the RAM given before"},
     {"reserve", 0, "START+SIZE", "RAM kept from the allocator; may be repeated"},
 };
 enum { NR_CREATE_FLAGS = sizeof create_flags / sizeof *create_flags };
@@ -114,6 +116,11 @@ static int apply(ProtobufCMessage *message, const char *name, const char *text)
 		return dmesg_read_boot(text, config);
 	if (strcmp(name, "cmdline") == 0)
 		return dmesg_apply_cmdline(text, config);
+	if ((strcmp(name, "kernelcore") == 0 || strcmp(name, "movablecore") == 0) &&
+	    strcmp(text + strspn(text, "0123456789"), "%") == 0) {
+		snprintf(err, sizeof err, "%s=%s", name, text);
+		return dmesg_apply_cmdline(err, config);
+	}
 	if (strcmp(name, "detail") == 0)
 		name = "events";
 	if (strcmp(name, "highmem") == 0 && strcasecmp(text, "off") == 0) {

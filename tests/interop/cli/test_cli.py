@@ -734,6 +734,31 @@ class Machines(Case):
         self.create("--e820", str(bare), code=USAGE)
         self.create("--e820", self.dir + "/none", code=FILE)
 
+    def test_percentages(self):
+        """Of whole frames of usable RAM below mem=, as Linux counts them, in its 32 bits."""
+        frames = 0x9f - 1 + 0x3ffe0 - 0x100
+        bare = Path(self.dir, "percent")
+        bare.write_text("[mem 0x0-0x9fbff] usable\n[mem 0x100000-0x3ffe07ff] usable\n"
+                        "[mem 0x100000000-0x13fffffff] usable\n")
+        config = self.create("--e820", str(bare), "--kernelcore", "50%", "--cmdline", "movablecore=25%")
+        self.assertEqual((config.kernelcore, config.movablecore),
+                         (frames * 50 // 100 * 4096, frames * 25 // 100 * 4096))
+        config = self.create("--e820", str(bare), "--pae", "--kernelcore", "30%")
+        self.assertEqual(config.kernelcore, (frames + 0x40000) * 30 // 100 * 4096)
+        config = self.create("--e820", str(bare), "--cmdline", "kernelcore=1G kernelcore=10% mem=512M")
+        self.assertEqual(config.kernelcore, (0x9f - 1 + 0x20000 - 0x100) * 10 // 100 * 4096)
+        config = self.create("--e820", str(bare), "--cmdline", "kernelcore=10% kernelcore=1G")
+        self.assertEqual(config.kernelcore, 1 << 30)
+        config = self.create("--ram", "5G", "--pae", "--kernelcore", "50%")
+        frames = 0x9f - 1 + 0xc0000 - 0x100 + 0x80000
+        self.assertEqual(config.kernelcore, (frames * 5000 % (1 << 32)) // 10000 * 4096)
+        config = self.create("--ram", "1G", "--cmdline", "kernelcore=mirror movablecore=256M")
+        self.assertEqual((config.kernelcore, config.movablecore), (0, 0))
+        self.create("--kernelcore", "50%", "--ram", "1G", code=USAGE)
+        for wrong in ("101%", "%", "5%%", "-5%"):
+            self.create("--ram", "1G", "--kernelcore", wrong, code=USAGE)
+        self.create("--ram", "1G", "--cmdline", "mem=50%", code=USAGE)
+
     def test_the_others(self):
         config = CONTRACT.new("MachineConfig", ram=2 << 30, preset=1, pae=True)
         machine = CONTRACT.new("Machine", name="m0", id=9, state=2, config=config, ops=12, resident_bytes=5 << 20,
