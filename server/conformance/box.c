@@ -89,14 +89,18 @@ struct box *box_new_from(const char *folder, struct conformance_report *r)
 	return b;
 }
 
-/* At the zone's start, behind the host window if that is there. */
-static void reserve(struct engine_config *c, const struct zone *z, u32 pages)
+/* At the zone's start; behind the host window, and the metadata, if they are there. */
+static void reserve(struct engine_config *c, const struct layout *l, const struct zone *z,
+		    u32 pages)
 {
-	u64 start = (u64)z->start << PAGE_SHIFT, behind = HOST_WINDOW_PADDR + HOST_WINDOW_BYTES;
+	pfn_t start = z->start;
 
-	if (start <= HOST_WINDOW_PADDR && HOST_WINDOW_PADDR < (u64)z->end << PAGE_SHIFT)
-		start = behind;
-	c->reserved[c->nr_reserved++] = (struct engine_range){start, (u64)pages << PAGE_SHIFT};
+	if (start == l->host_start)
+		start = l->host_end;
+	if (start <= l->metadata_start && l->metadata_start - start < z->end - l->metadata_end)
+		start = l->metadata_end;
+	c->reserved[c->nr_reserved++] =
+	    (struct engine_range){(u64)start << PAGE_SHIFT, (u64)pages << PAGE_SHIFT};
 }
 
 /* The machine is made twice: the first one says how much ours keeps; the second one is told to
@@ -117,7 +121,7 @@ struct box *box_new_like(const struct boot_log *log, const u32 managed[NR_ZONES]
 		if (z->managed < managed[i])
 			note(r, "ours keeps %u pages more than Linux did", managed[i] - z->managed);
 		else
-			reserve(&config, z, z->managed - managed[i]);
+			reserve(&config, &b->e->st->layout, z, z->managed - managed[i]);
 	}
 	box_free(b);
 	return box_new(&config, r);

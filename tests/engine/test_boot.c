@@ -304,6 +304,22 @@ static void test_movablecore(void **state)
 	assert_true(layout_compute(&config, &l, &why));
 	assert_int_equal(l.zone_end[ZONE_NORMAL], l.zone_start[ZONE_MOVABLE]);
 	assert_in_range(l.zone_start[ZONE_MOVABLE], 65536, 65536 + 1024 + 98);
+	/* There it has no metadata, if that fits below. */
+	assert_in_range(l.metadata_start, l.host_end, l.zone_start[ZONE_MOVABLE]);
+	assert_in_range(l.metadata_end, l.host_end, l.zone_start[ZONE_MOVABLE]);
+	config.kernelcore = MIB_BYTES(16);
+	assert_true(layout_compute(&config, &l, &why));
+	assert_in_range(l.metadata_start, l.zone_start[ZONE_MOVABLE], l.low_end_pfn);
+	/* Less than a frame is none. RAM that highmem= puts out of use counts for the rest. */
+	config.mem = config.kernelcore = 0;
+	config.movablecore = PAGE_SIZE - 1;
+	assert_true(layout_compute(&config, &l, &why));
+	assert_int_equal(l.zone_start[ZONE_MOVABLE], l.zone_end[ZONE_MOVABLE]);
+	config.flags |= CONFIG_HIGHMEM_OFF;
+	config.movablecore = MIB_BYTES(1400);
+	assert_true(layout_compute(&config, &l, &why));
+	assert_int_equal(l.zone_start[ZONE_MOVABLE], 648 << (20 - PAGE_SHIFT));
+	assert_int_equal(l.zone_end[ZONE_MOVABLE], l.low_end_pfn);
 }
 
 /* What Linux gave back late at the end of lowmem was its initrd: there the metadata leaves

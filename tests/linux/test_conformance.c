@@ -46,7 +46,7 @@ static uint64_t check_all(const char *pattern, enum conformance_kind kind, size_
 static void boots(void **state)
 {
 	(void)state;
-	assert_int_equal(check_all(RECORDED "boots/*", CONFORMANCE_BOOT, 34), 1872);
+	assert_int_equal(check_all(RECORDED "boots/*", CONFORMANCE_BOOT, 36), 1984);
 }
 
 static void sequences(void **state)

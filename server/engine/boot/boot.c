@@ -83,18 +83,11 @@ static u32 count_free_lowmem(struct engine *e, u32 enough)
 	return frames;
 }
 
-/* More than the kernel's own tables can take: those of the windows, and one at either
- * end of each range of RAM, where the direct map has no large page. */
-static u32 frames_for_tables(struct engine *e)
-{
-	return 32 + 2 * e->st->memblock.array[MEMBLOCK_MEMORY].nr;
-}
-
 u32 boot_finish(struct engine *e)
 {
 	static u32 (*const wings[])(struct engine * e) = {frames_boot, map_boot, user_boot,
 							  dma_boot};
-	u32 need = frames_for_tables(e);
+	u32 need = tables_most(e->st->memblock.array[MEMBLOCK_MEMORY].nr);
 
 	/* Checked first, because there is no way back once CPUs run on the tables. */
 	if (count_free_lowmem(e, need + 1) <= need)

@@ -420,12 +420,13 @@ static void set_zone(struct layout *l, u32 zone, u64 start, u64 end)
 }
 
 /* Linux's find_zone_movable_pfns_for_nodes() for one node: kernel frames are counted from
- * the bottom, over the RAM below the highest zone first. Returns 0 for no ZONE_MOVABLE. */
-static u32 find_movable(const struct engine_config *config, const struct ram_map *map, u32 usable)
+ * the bottom, over the RAM below the highest zone first. `total` has RAM that highmem= puts
+ * out of use, too. Returns 0 for no ZONE_MOVABLE. */
+static u32 find_movable(const struct engine_config *config, const struct ram_map *map, u64 total,
+			u32 usable)
 {
-	u64 total = map_count(map, 0, ~0ULL);
 	u64 kernel = config->kernelcore >> PAGE_SHIFT;
-	u64 movable = (config->movablecore + (u64)PAGE_SIZE * MAX_ORDER_PAGES - 1) >> PAGE_SHIFT &
+	u64 movable = ((config->movablecore >> PAGE_SHIFT) + MAX_ORDER_PAGES - 1) &
 		      ~(u64)(MAX_ORDER_PAGES - 1);
 	u64 start = 0;
 
@@ -454,7 +455,7 @@ static u32 find_movable(const struct engine_config *config, const struct ram_map
 }
 
 static void set_zones(const struct engine_config *config, const struct preset *p,
-		      const struct ram_map *map, struct layout *l)
+		      const struct ram_map *map, u64 total, struct layout *l)
 {
 	u32 movable, highest = ZONE_NORMAL;
 
@@ -468,7 +469,7 @@ static void set_zones(const struct engine_config *config, const struct preset *p
 		return;
 	if (l->zone_start[ZONE_HIGHMEM] < l->zone_end[ZONE_HIGHMEM])
 		highest = ZONE_HIGHMEM;
-	movable = find_movable(config, map, l->zone_start[highest]);
+	movable = find_movable(config, map, total, l->zone_start[highest]);
 	if (movable == 0 || movable >= l->zone_end[highest])
 		return;
 	l->zone_end[highest] = movable;
@@ -566,7 +567,10 @@ static u32 headroom(const struct engine_config *config, const struct preset *p)
 							 : 0;
 }
 
-/* The highest free place for `frames` in lowmem. 0: none. */
+/* The highest free place for `frames` in lowmem. 0: none. A ZONE_MOVABLE of lowmem is left
+ * alone if that can be: Linux's image, much larger than the host window, keeps from NORMAL
+ * what the metadata, and boot's page tables below it, take behind the window; from a small
+ * ZONE_MOVABLE Linux keeps less. */
 static pfn_t find_metadata(const struct engine_config *config, const struct preset *p,
 			   const struct ram_map *map, const struct layout *l, u32 frames)
 {
@@ -580,6 +584,14 @@ static pfn_t find_metadata(const struct engine_config *config, const struct pres
 		kept[i] = config->reserved[i];
 	kept[nr++] = range_of_frames(0, l->firmware_end);
 	kept[nr++] = range_of_frames(l->host_start, l->host_end);
+	if (l->zone_start[ZONE_MOVABLE] < l->low_end_pfn) {
+		u64 start = (u64)(l->host_end + tables_most(map->nr)) << PAGE_SHIFT;
+		u64 end = start + size;
+
+		if (end <= (u64)l->zone_start[ZONE_MOVABLE] << PAGE_SHIFT &&
+		    map_count(map, start, end) == frames && !step_below(kept, nr, size, &end))
+			return (pfn_t)(start >> PAGE_SHIFT);
+	}
 	for (u32 i = map->nr; i-- > 0;) {
 		u64 end = min_u64(range_end(map->range[i]), top);
 
@@ -643,7 +655,7 @@ bool layout_compute(const struct engine_config *config, struct layout *ret,
 	    CONFIG_PAE | CONFIG_EARLY | CONFIG_HIGHMEM_OFF | CONFIG_THP_OFF | CONFIG_POISON_FREE;
 	struct layout l = {0};
 	struct ram_map map;
-	u64 limit = 0, low_end = 0, end;
+	u64 limit = 0, low_end = 0, end, total;
 
 	if (!ram_map_make(config, 0, &map, why))
 		return false;
@@ -671,9 +683,10 @@ bool layout_compute(const struct engine_config *config, struct layout *ret,
 	l.low_end_pfn = (pfn_t)(low_end >> PAGE_SHIFT);
 	l.max_pfn = (pfn_t)(end >> PAGE_SHIFT);
 	set_unused(&map, end, &l);
+	total = map_count(&map, 0, reach_of(config));
 	map_cut(&map, end, ~0ULL);
 	map_trim(&map);
-	set_zones(config, p, &map, &l);
+	set_zones(config, p, &map, total, &l);
 	set_windows(p, w, &l);
 	set_kept(p, &map, &l);
 	if (!set_metadata(config, p, &map, &l, why))

@@ -82,6 +82,13 @@ _Static_assert(sizeof(struct layout) == 184, "no padding: it is state, and is co
 bool layout_compute(const struct engine_config *config, struct layout *ret,
 		    struct engine_error *why);
 
+/* More frames than the kernel's own tables can take: those of the windows, and one at either
+ * end of each range of RAM, where the direct map has no large page. */
+static inline u32 tables_most(u32 ranges)
+{
+	return 32 + 2 * ranges;
+}
+
 /* Pages of late_pages that are an initrd's, at the end of lowmem: what there is beyond the
  * init memory of Debian's 6.1. */
 u32 initrd_frames(const struct engine_config *config);
