@@ -354,15 +354,15 @@ static int draw_legend(const struct space *s, int y)
 	for (use = 0; use < NR_USES; use++) {
 		if (!s->seen[use])
 			continue;
-		svg_legend(BAND_X + (int)(n % 3) * 270, y + (int)(n / 3) * 22, colour_of(use),
-			   s->to);
+		svg_legend(BAND_X + (int)(n % 2) * (BAND_WIDTH / 2), y + (int)(n / 2) * 22,
+			   colour_of(use), s->to);
 		if (use < USE_VMALLOC)
 			fputs("lowmem: ", s->to);
 		svg_text(use < USE_VMALLOC ? frame_state_name(use) : uses[use].name, s->to);
 		fputs("</text>\n", s->to);
 		n++;
 	}
-	return y + (int)((n + 2) / 3) * 22;
+	return y + (int)((n + 1) / 2) * 22;
 }
 
 /* How much higher than other bands the tasks make their part's. */
