@@ -139,11 +139,12 @@ static int persist(struct zoned *z, const char *method, uint32_t code, const Pro
 
 	for (;;) {
 		/* Only what never was is sent again. */
-		if (uncertain)
+		if (uncertain) {
 			rc = ask_status(z, name, code, deadline, &taken, ret_result);
-		/* One that answers is not gone, however often it then breaks off. */
-		if (uncertain && rc == ZONED_AGAIN)
-			backoff = (struct backoff){0};
+			/* One that answers is not gone, however often it then breaks off. */
+			if (rc == ZONED_AGAIN)
+				backoff = (struct backoff){0};
+		}
 		if (!uncertain || (rc == ZONED_AGAIN && !taken))
 			rc = zoned_call(z, method, op, contract_op_messages[code].result,
 					clock_left_ms(deadline), ret_result);

@@ -17,6 +17,7 @@
 #include "disk.h"
 #include "effort.h"
 #include "known.h"
+#include "place_checked.h"
 
 enum {
 	TURN_OPS = 30,
@@ -36,20 +37,6 @@ struct bench {
 static struct bench model;
 static struct known_progress model_progress;
 
-static void copy_file(const char *from, const char *to)
-{
-	FILE *in = fopen(from, "re"), *out = fopen(to, "we");
-	char bytes[65536];
-	size_t n;
-
-	assert_non_null(in);
-	assert_non_null(out);
-	while ((n = fread(bytes, 1, sizeof bytes, in)))
-		assert_int_equal(fwrite(bytes, 1, n, out), n);
-	fclose(in);
-	assert_int_equal(fclose(out), 0);
-}
-
 static void bench_make(struct bench *b, enum history_sync sync, uint64_t random)
 {
 	memset(b, 0, sizeof *b);
@@ -65,7 +52,7 @@ static void bench_make(struct bench *b, enum history_sync sync, uint64_t random)
 static void bench_copy(struct bench *b, enum history_sync sync, uint64_t random)
 {
 	bench_make(b, sync, random);
-	copy_file(model.place.path, b->place.path);
+	place_copy_file(model.place.path, b->place.path);
 	b->acknowledged = model_progress;
 }
 

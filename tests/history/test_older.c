@@ -16,6 +16,7 @@
 #include "effort.h"
 #include "known.h"
 #include "older.h"
+#include "place_checked.h"
 
 enum { TURNS = 6, TURN_OPS = 60 };
 
@@ -87,27 +88,13 @@ static uint64_t contents_of(const char *path)
 	return hash;
 }
 
-static void copy_file(const char *from, const char *to)
-{
-	FILE *in = fopen(from, "re"), *out = fopen(to, "we");
-	char bytes[65536];
-	size_t n;
-
-	assert_non_null(in);
-	assert_non_null(out);
-	while ((n = fread(bytes, 1, sizeof bytes, in)))
-		assert_int_equal(fwrite(bytes, 1, n, out), n);
-	fclose(in);
-	assert_int_equal(fclose(out), 0);
-}
-
 /* A closed file of an older version. */
 static void make_older(struct place *p, int version)
 {
 	place_make(p);
 	p->options.loop = NULL; /* no queries */
 	disk_forget();
-	copy_file(now.path, p->path);
+	place_copy_file(now.path, p->path);
 	for (int older = OLDER_VERSIONS; older >= version; older--)
 		change(p->path, older_sql[older]);
 	assert_true(contents_of(p->path) == contents);
@@ -182,7 +169,7 @@ static void a_death_leaves_the_old_or_the_new(bool power)
 
 		place_make(&p);
 		p.options.loop = NULL;
-		copy_file(older.path, p.path);
+		place_copy_file(older.path, p.path);
 		disk_forget();
 		disk_power_off_at(DISK_WRITE | DISK_SYNC | DISK_TRUNCATE, n);
 		came_too_late = place_open(&p) == HISTORY_OK && !disk_has_failed();
