@@ -800,6 +800,16 @@ static void note_ends(struct history *h)
 	}
 }
 
+/* What could not be synced was written all the same, with its end, and would be found by who
+ * opens the file after us: but it was refused. A commit of one page takes its place. */
+static void overwrite_refused(struct history *h)
+{
+	char sql[40];
+
+	snprintf(sql, sizeof(sql), "PRAGMA user_version = %d", HISTORY_SCHEMA_VERSION);
+	sqlite3_exec(h->writer, sql, NULL, NULL, NULL);
+}
+
 int history_commit(struct history *h, char *err, size_t err_size)
 {
 	int error = h->journal.error, rc;
@@ -815,9 +825,13 @@ int history_commit(struct history *h, char *err, size_t err_size)
 			    history_map_error(h->writer, rc, "writing the record", err, err_size);
 	}
 	if (error) {
+		bool unsynced = sqlite3_extended_errcode(h->writer) == SQLITE_IOERR_FSYNC;
+
 		/* Some errors have rolled back already. */
 		if (!sqlite3_get_autocommit(h->writer))
 			step(h, ST_ROLLBACK);
+		if (unsynced)
+			overwrite_refused(h);
 		/* The disk may be what is wrong: look again before the next turn. */
 		h->last_disk_check_ns = 0;
 	} else {
