@@ -74,6 +74,7 @@ struct zoned_run {
 	struct op_list kept, filled; /* in flight; in the batch */
 	bool in_doubt;		     /* some kept op is */
 	struct backoff backoff;
+	bool lost_before;   /* since the last answer */
 	struct bump result; /* the one that is being handled, where it is a message */
 };
 
@@ -493,6 +494,7 @@ static int receive_batch(struct zoned_run *run, uint32_t timeout_ms)
 	}
 	free(message);
 	run->backoff = (struct backoff){0};
+	run->lost_before = false;
 	return rc;
 }
 
@@ -653,7 +655,7 @@ static int settle(struct zoned_run *run, uint64_t deadline)
 	rc = expect_serving(run, deadline);
 	/* One that answers is not gone, however often it then breaks off. */
 	if (!rc)
-		run->backoff = (struct backoff){0};
+		run->backoff.give_up_ns = 0;
 	while (!rc && op)
 		rc = ask_some(run, &op, deadline);
 	if (!rc && !run->stream) {
@@ -687,13 +689,29 @@ static int receive(struct zoned_run *run, uint32_t timeout_ms)
 	return 0;
 }
 
+/* Answers. Whoever is lost a second time before there was one pauses, ever longer: settling
+ * alone is no progress. */
+static int advance_on_stream(struct zoned_run *run, uint64_t deadline)
+{
+	int rc = receive(run, clock_left_ms(deadline));
+	bool in_time = true;
+
+	if (rc || !run->in_doubt)
+		return rc;
+	if (run->lost_before)
+		in_time = backoff_pause(run->connection, &run->backoff, ZONED_AGAIN, deadline);
+	run->lost_before = true;
+	run->backoff.give_up_ns = 0;
+	return in_time || clock_left_ms(deadline) ? 0 : ZONED_AGAIN;
+}
+
 /* One step: answers, or out of doubt. ZONED_AGAIN: the time is up. */
 static int advance(struct zoned_run *run, uint64_t deadline)
 {
 	int rc, received = 0;
 
 	if (!run->in_doubt)
-		return receive(run, clock_left_ms(deadline));
+		return advance_on_stream(run, deadline);
 	rc = settle(run, deadline);
 	if (!rc || (!may_retry(rc) && rc != ZONED_AGAIN))
 		return rc;

@@ -18,6 +18,7 @@ struct relay {
 	pthread_t thread;
 	pthread_mutex_t mutex; /* of what follows */
 	bool armed, cut;
+	unsigned connections;
 	enum relay_way way;
 	size_t left;
 	size_t each[2]; /* what the connections that come may carry, by turns; 0: anything */
@@ -34,6 +35,7 @@ static struct sockaddr_un address_of(const char *text)
 static void begin_connection(struct relay *r)
 {
 	pthread_mutex_lock(&r->mutex);
+	r->connections++;
 	if (r->each[0]) {
 		size_t next = r->each[1];
 
@@ -167,6 +169,16 @@ void relay_cut_each_after(struct relay *r, enum relay_way way, size_t bytes, siz
 	r->each[0] = bytes;
 	r->each[1] = others;
 	pthread_mutex_unlock(&r->mutex);
+}
+
+unsigned relay_connections(struct relay *r)
+{
+	unsigned nr;
+
+	pthread_mutex_lock(&r->mutex);
+	nr = r->connections;
+	pthread_mutex_unlock(&r->mutex);
+	return nr;
 }
 
 bool relay_was_cut(struct relay *r)

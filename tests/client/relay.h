@@ -20,6 +20,8 @@ void relay_stop(struct relay *r);
 void relay_cut_after(struct relay *r, enum relay_way way, size_t bytes);
 /* So do all later ones, by turns after so many bytes and after so many others. */
 void relay_cut_each_after(struct relay *r, enum relay_way way, size_t bytes, size_t others);
+/* Connections that came so far. */
+unsigned relay_connections(struct relay *r);
 /* Has that happened? It no longer will. */
 bool relay_was_cut(struct relay *r);
 

@@ -481,34 +481,53 @@ static void on_not_found(void *user, uint64_t index, const Zoned__V1__Result *re
 	assert_int_equal(result->file_write->outcome->status, STATUS_NOT_FOUND);
 }
 
-/* A daemon that answers is not gone, even if it takes longer than patience until an op gets
- * through to it: on every other connection the questions do, and the op is too long. */
-static void test_patience_is_for_a_daemon_that_is_gone(void **state)
+/* Connections break before an op that is longer than `bytes` gets through; on every other
+ * one already after `others`. How many came in a second, after which they are whole? */
+static unsigned connections_in_vain(struct fixture *f, size_t bytes, size_t others)
 {
-	struct fixture *f = *state;
 	struct zoned_options options = {.address = f->relayed, .patience_ms = 50};
-	static uint8_t bytes[32768];
+	static uint8_t data[32768];
 	Zoned__V1__FileWrite op = ZONED__V1__FILE_WRITE__INIT;
 	Zoned__V1__OpContext context = context_of(zoned_token(), 0);
 	struct zoned_run *run;
 	struct zoned *z;
+	unsigned came;
 	char err[256];
 	int rc;
 
 	create_machine(f, 1 << 28);
 	assert_int_equal(zoned_connect(&options, &z, err, sizeof err), 0);
 	assert_int_equal(zoned_run_open(z, &context, on_not_found, NULL, &run), 0);
-	relay_cut_each_after(f->relay, TO_DAEMON, 4096, 100);
+	relay_cut_each_after(f->relay, TO_DAEMON, bytes, others);
 	op.file = 1;
-	op.data = (ProtobufCBinaryData){sizeof bytes, bytes};
+	op.data = (ProtobufCBinaryData){sizeof data, data};
 	assert_int_equal(zoned_run_add(run, OP_FILE_WRITE, &op.base), 0);
 	assert_int_equal(zoned_run_flush(run), 0);
 	rc = zoned_run_wait(run, 0, 1000);
 	assert_true(relay_was_cut(f->relay));
+	came = relay_connections(f->relay);
 	if (rc != ZONED_AGAIN)
 		fail_msg("%s: %s", zoned_code_name(rc), zoned_error(z));
 	assert_int_equal(zoned_run_finish(run), 0);
 	zoned_close(z);
+	return came;
+}
+
+/* A daemon that answers is not gone, even if it takes longer than patience until an op gets
+ * through to it: on every other connection the questions do, and the op is too long. */
+static void test_patience_is_for_a_daemon_that_is_gone(void **state)
+{
+	connections_in_vain(*state, 4096, 100);
+}
+
+/* Pauses double from 10 ms to 50, which is all the patience there is: some 22 in a second,
+ * none before the first two. */
+static void test_answers_to_questions_are_no_reason_to_hurry(void **state)
+{
+	unsigned came = connections_in_vain(*state, 4096, 4096);
+
+	print_message("  %u connections\n", came);
+	assert_in_range(came, 2, 30);
 }
 
 /* ---- sleepers ---- */
@@ -635,6 +654,7 @@ int main(void)
 	    TEST(test_ops_outlive_a_daemon_that_is_killed),
 	    TEST(test_patience_has_an_end),
 	    TEST(test_patience_is_for_a_daemon_that_is_gone),
+	    TEST(test_answers_to_questions_are_no_reason_to_hurry),
 	    TEST(test_a_sleeper_whose_daemon_dies_is_withdrawn),
 	};
 
