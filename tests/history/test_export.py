@@ -13,13 +13,12 @@ import re
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rpc"))
-from zoned_client import Contract, Daemon  # noqa: E402
+from zoned_client import Contract, DaemonCase  # noqa: E402
 
 MIB = 1 << 20
 GFPS = (0xcc0, 0x100cc2, 0x100cca, 0xa20, 0x400dc0, 0x1)
@@ -27,14 +26,9 @@ OWNER = 'it, "quoted"\nand on a second line'
 LINE = re.compile(r" *(task|kernel)-(\d+) \[(\d{3})\] \.{5} +(\d+)\.(\d{6}): (mm_page_\w+): (.*)")
 
 
-class Export(unittest.TestCase):
+class Export(DaemonCase):
     def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-        self.daemon = Daemon(PROGRAM, CONTRACT, self.folder.name).start()
-        self.addCleanup(self.daemon.kill)
-        self.client = self.daemon.client()
-        self.addCleanup(self.client.close)
+        self.begin(PROGRAM, CONTRACT)
         self.client.create("m0", ram=64 * MIB, cpus=2)
         self.live(random.Random(SEED))
 
@@ -95,7 +89,7 @@ class Export(unittest.TestCase):
         self.assertIn("page=NULL pfn=0x0", text)
         self.assertIn("gfp_flags=GFP_HIGHUSER_MOVABLE\n", text)
         # And played on a machine of the same kind.
-        path = Path(self.folder.name) / "trace.txt"
+        path = self.daemon.folder / "trace.txt"
         self.export("--format", "ftrace", "-m", "m0", "--output", str(path))
         self.assertEqual(path.read_text(), text)
         self.client.create("m1", ram=64 * MIB, cpus=2)
@@ -175,7 +169,7 @@ class Export(unittest.TestCase):
         self.assertEqual(text.count("mm_page_alloc: "), 1)
 
     def test_csv(self):
-        out = Path(self.folder.name) / "csv"
+        out = self.daemon.folder / "csv"
         self.export("--format", "csv", "--output", str(out))
         db = sqlite3.connect(self.daemon.history)
         names = [n for n, in db.execute("SELECT name FROM sqlite_schema WHERE type IN"

@@ -18,36 +18,15 @@ from pathlib import Path
 import grpc
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rpc"))
-from zoned_client import Contract, Daemon  # noqa: E402
+from zoned_client import Contract, DaemonCase  # noqa: E402
 
 MIB = 1 << 20
 GFP_HIGHUSER = 0x100cc2
 
 
-class Forget(unittest.TestCase):
+class Forget(DaemonCase):
     def begin(self, *options):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.daemon = Daemon(PROGRAM, CONTRACT, folder.name, *options).start()
-        self.addCleanup(self.daemon.kill)
-        self.connect()
-
-    def connect(self):
-        self.client = self.daemon.client()
-        self.addCleanup(self.client.close)
-
-    def again(self, kill=False, options=None, between=None):
-        self.client.close()
-        if kill:
-            self.daemon.kill()
-        else:
-            self.assertEqual(self.daemon.stop(), 0)
-        if between:
-            between()
-        if options is not None:
-            self.daemon.options = list(options)
-        self.daemon.start()
-        self.connect()
+        super().begin(PROGRAM, CONTRACT, *options)
 
     def ask(self, sql):
         """As another program reads the file, also while no daemon runs."""
@@ -160,7 +139,7 @@ class Forget(unittest.TestCase):
         db.close()
         self.assertIn("(fork): it cannot be played again", self.history("verify", code=1))
         self.daemon.start()
-        self.connect()
+        self.client = self.connect()
 
     def test_by_size_and_the_file_shrinks(self):
         limit = 2 * MIB
@@ -206,7 +185,7 @@ class Forget(unittest.TestCase):
         self.assertLess(self.daemon.history.stat().st_size, size - (free - 64) * 4096)
         self.history("verify")
         self.daemon.start()
-        self.connect()
+        self.client = self.connect()
         self.assertEqual(self.client.digest("lives"), before)
         # And from now on it gives back by itself.
         self.client.create("ends", ram=512 * MIB)

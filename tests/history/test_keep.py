@@ -9,7 +9,6 @@ a checkpoint, and of the one that came back without any.
 """
 import sqlite3
 import sys
-import tempfile
 import time
 import unittest
 from pathlib import Path
@@ -17,36 +16,24 @@ from pathlib import Path
 import grpc
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rpc"))
-from zoned_client import Contract, Daemon  # noqa: E402
+from zoned_client import Contract, DaemonCase  # noqa: E402
 
 GFP_KERNEL, GFP_HIGHUSER = 0xcc0, 0x100cc2
 MIB = 1 << 20
 
 
-class KeepTest(unittest.TestCase):
+class KeepTest(DaemonCase):
     def begin(self, *options):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.daemon = Daemon(PROGRAM, CONTRACT, folder.name, *options).start()
-        self.addCleanup(self.daemon.kill)
-        self.connect()
+        super().begin(PROGRAM, CONTRACT, *options)
 
-    def connect(self):
-        self.client = self.daemon.client()
-        self.addCleanup(self.client.close)
+    def again(self, kill, between=""):
+        super().again(kill, between=lambda: self.change(between))
 
-    def again(self, kill, between=None):
-        self.client.close()
-        if kill:
-            self.daemon.kill()
-        else:
-            self.assertEqual(self.daemon.stop(), 0)
-        if between:
-            db = sqlite3.connect(self.daemon.history)
-            db.executescript(between)
-            db.close()
-        self.daemon.start()
-        self.connect()
+    def change(self, sql):
+        """As nobody does to a history that he wants to keep."""
+        db = sqlite3.connect(self.daemon.history)
+        db.executescript(sql)
+        db.close()
 
     def ask(self, sql):
         return [tuple(row) for row in self.client.query(sql)]

@@ -12,13 +12,12 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rpc"))
-from zoned_client import Contract, Daemon  # noqa: E402
+from zoned_client import Contract, DaemonCase  # noqa: E402
 
 MIB = 1 << 20
 GFP_KERNEL, GFP_HIGHUSER = 0xcc0, 0x100cc2
@@ -110,16 +109,10 @@ class Life:
                              self.munmap, self.fork))()
 
 
-class ReplayTest(unittest.TestCase):
+class ReplayTest(DaemonCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
         options = ("--kernel-image", KERNEL) if KERNEL else ()
-        self.daemon = Daemon(PROGRAM, CONTRACT, folder.name, *options)
-        self.daemon.start()
-        self.addCleanup(self.daemon.stop)
-        self.client = self.daemon.client()
-        self.addCleanup(lambda: self.client.close())
+        self.begin(PROGRAM, CONTRACT, *options)
         self.history = self.daemon.history
 
     def live(self, machine, n, **config):

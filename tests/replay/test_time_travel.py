@@ -11,7 +11,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 from pathlib import Path
@@ -20,22 +19,16 @@ import grpc
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rpc"))
 from test_replay_daemon import Life  # noqa: E402
-from zoned_client import Contract, Daemon  # noqa: E402
+from zoned_client import Contract, DaemonCase  # noqa: E402
 
 MIB = 1 << 20
 LONG = os.environ.get("ZONED_TEST_LONG") == "1"
 Code = grpc.StatusCode
 
 
-class TimeTravelTest(unittest.TestCase):
+class TimeTravelTest(DaemonCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.daemon = Daemon(PROGRAM, CONTRACT, folder.name)
-        self.daemon.start()
-        self.addCleanup(lambda: self.daemon.stop())
-        self.client = self.daemon.client()
-        self.addCleanup(lambda: self.client.close())
+        self.begin(PROGRAM, CONTRACT)
 
     def inspect(self, machine, question, at=None, **args):
         request = CONTRACT.type("InspectRequest")(machine=machine)
@@ -181,12 +174,18 @@ class TimeTravelTest(unittest.TestCase):
         self.touched("big", 160)
         c.create("small", ram=64 * MIB)
         digest = c.digest("big")
-        for name, kind, end in (("copy", "Fork", 0), ("still", "Snapshot", 0)):
-            call = c.start_op("big", kind, {"name": name.encode()})
-            n = self.during(call, lambda: c.op("small", "AllocPages", {"gfp": 0xcc0}))
-            self.assertEqual(call.result().outcome.status, end)
-            self.assertGreater(n, 4, "other machines waited for a copy")
-            self.assertEqual(c.digest(name), c.digest("big"))
+        for name, kind in (("copy", "Fork"), ("still", "Snapshot")):
+            # A busy host may leave this client no time meanwhile, but not always.
+            for _ in range(20):
+                call = c.start_op("big", kind, {"name": name.encode()})
+                n = self.during(call, lambda: c.op("small", "AllocPages", {"gfp": 0xcc0}))
+                self.assertEqual(call.result().outcome.status, 0)
+                self.assertEqual(c.digest(name), c.digest("big"))
+                if n > 4:
+                    break
+                c.call("Machines/Destroy", machine=name)
+            else:
+                self.fail("other machines waited for a copy")
         self.assertNotEqual(c.digest("big"), digest)
         # The machine's own clients wait, and go on after it.
         call = c.start_op("big", "Fork", {"name": b"again"})

@@ -24,7 +24,7 @@ from pathlib import Path
 import grpc
 
 sys.path.insert(0, str(Path(__file__).parent))
-from zoned_client import Client, Contract, Daemon, snake  # noqa: E402
+from zoned_client import Client, Contract, Daemon, DaemonCase, snake  # noqa: E402
 
 TOP = Path(__file__).resolve().parents[2]
 GFP_KERNEL, GFP_HIGHUSER = 0xcc0, 0x100cc2
@@ -32,36 +32,11 @@ MIB = 1 << 20
 Code = grpc.StatusCode
 
 
-class DaemonTest(unittest.TestCase):
+class DaemonTest(DaemonCase):
     options = ()
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.daemon = Daemon(PROGRAM, CONTRACT, folder.name, *self.options).start()
-        self.addCleanup(self.end)
-        self.client = self.connect()
-
-    def end(self):
-        """Every test leaves a daemon that ends in good order."""
-        log = self.daemon.folder / "log"
-        self.assertTrue(self.daemon.is_running(), f"the daemon died: {log.read_text()}")
-        self.assertEqual(self.daemon.stop(), 0, log.read_text())
-
-    def connect(self):
-        client = self.daemon.client()
-        self.addCleanup(client.close)
-        return client
-
-    def again(self, kill=False):
-        """The daemon again on the same history."""
-        self.client.close()
-        if kill:
-            self.daemon.kill()
-        else:
-            self.assertEqual(self.daemon.stop(), 0)
-        self.daemon.start()
-        self.client = self.connect()
+        self.begin(PROGRAM, CONTRACT, *self.options)
 
     def status(self, result):
         return CONTRACT.pool.FindEnumTypeByName("zoned.v1.Status").values_by_number[

@@ -6,7 +6,9 @@ new op can be called here the moment it is in the .proto.
 import os
 import signal
 import subprocess
+import tempfile
 import time
+import unittest
 from pathlib import Path
 
 import grpc
@@ -196,3 +198,38 @@ class Daemon:
 
     def is_running(self):
         return self.process is not None and self.process.poll() is None
+
+
+class DaemonCase(unittest.TestCase):
+    """Tests with a daemon of their own, which may end and begin again on its history, and a
+    client of it."""
+
+    def begin(self, program, contract, *options):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.daemon = Daemon(program, contract, folder.name, *options).start()
+        self.addCleanup(self.end)
+        self.client = self.connect()
+
+    def end(self):
+        """Every test leaves a daemon that ends in good order."""
+        log = self.daemon.folder / "log"
+        self.assertTrue(self.daemon.is_running(), f"the daemon died: {log.read_text()}")
+        self.assertEqual(self.daemon.stop(), 0, log.read_text())
+
+    def connect(self):
+        client = self.daemon.client()
+        self.addCleanup(client.close)
+        return client
+
+    def again(self, kill=False, options=None, between=lambda: None):
+        self.client.close()
+        if kill:
+            self.daemon.kill()
+        else:
+            self.assertEqual(self.daemon.stop(), 0)
+        between()
+        if options is not None:
+            self.daemon.options = list(options)
+        self.daemon.start()
+        self.client = self.connect()
