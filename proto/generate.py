@@ -7,7 +7,7 @@ WORDS is proto/words.txt. DESCRIPTOR_SET is `protoc --include_imports --include_
 Writes, for each room what it may see:
 
   contract.h          enums, op codes, event kinds; freestanding (engine, guest)
-  contract_events.h   one emit function per event kind; freestanding
+  contract_events.h   two emit functions per event kind; freestanding
   contract_tables.[ch] every op, event, inspection and enum by name, with
                       ranges, units and the .proto's own words; no protobuf
   contract_protobuf.[ch] op code -> protobuf-c descriptors; the file descriptors
@@ -267,10 +267,16 @@ def write_events_h(c, out):
                 params.append(f"u32 {f.name}")
                 words.append(f.name)
         words += ["0"] * (EVENT_WORDS - len(words))
-        t.append(f"static inline void {v.name.lower()}(struct engine *e, {', '.join(params)})")
+        name = v.name.lower()
+        t.append(f"static inline bool {name}_fills(struct engine *e, {', '.join(params)})")
         t.append("{")
-        t.append(f"\tif (event_wanted(e, {v.name}))")
-        t.append(f"\t\tevent_put(e, {v.name}, {', '.join(words)});")
+        t.append(f"\treturn event_wanted(e, {v.name}) &&")
+        t.append(f"\t       event_put(e, {v.name}, {', '.join(words)});")
+        t.append("}\n")
+        t.append(f"static inline void {name}(struct engine *e, {', '.join(params)})")
+        t.append("{")
+        t.append(f"\tif ({name}_fills(e, {', '.join(f.name for f in ints)}))")
+        t.append("\t\tport_events(e);")
         t.append("}\n")
     t.append("#endif")
     (out / "contract_events.h").write_text("\n".join(t) + "\n")
