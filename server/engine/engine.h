@@ -103,12 +103,26 @@ struct engine_event {
 struct machine_state;
 struct page;
 
+/* Where a request for pages is tried first: by its gfp, and while no policy changes. */
+struct page_route {
+	u8 zone;
+	u8 limit; /* index of engine.page_limit */
+	u8 type;  /* MIGRATE_* */
+	u8 reserved0;
+};
+
+enum {
+	PAGE_ROUTES = 64,
+	PAGE_LIMITS = 17,
+};
+
 struct engine {
 	/* Pointer to the byte at kernel virtual address 0 of the direct map, as an
 	 * integer: at() adds. In the guest it is 0. */
 	uintptr_t bias;
 	struct machine_state *st; /* cached */
 	struct page *mem_map;	  /* cached */
+	u8 *pageblocks;		  /* cached: their types, see pageblock_entry() */
 	u32 page_offset;	  /* cached */
 	u32 state_ref;		  /* where st lives */
 	/* Of the op being executed, for the frames it allocates. */
@@ -118,6 +132,10 @@ struct engine {
 	 * empties it after each op. */
 	struct engine_event *events, *next_event, *events_end;
 	void *port; /* the host's own */
+	/* Cached, from zones and policies: what an ordinary request needs to know of them. A
+	 * zone serves it while it has more free pages than the limit. See frames/route.h. */
+	struct page_route page_route[PAGE_ROUTES];
+	s32 page_limit[PAGE_LIMITS];
 };
 
 /* Before a machine is made or taken up: where its events go. */

@@ -7,6 +7,7 @@
  */
 #include "boot/boot.h"
 #include "event.h"
+#include "frames/route.h"
 #include "map/pgtable.h"
 #include "ops.h"
 #include "text.h"
@@ -133,7 +134,9 @@ static void take_up(struct engine *e, const struct layout *layout)
 	e->state_ref = layout->state_ref;
 	e->st = at(e, layout->state_ref);
 	e->mem_map = at(e, layout->mem_map_ref);
+	e->pageblocks = at(e, layout->pageblock_ref);
 	e->op_owner = e->op_cpu = 0;
+	routes_update(e);
 }
 
 bool engine_create(struct engine *e, const struct engine_config *config, struct engine_error *why)

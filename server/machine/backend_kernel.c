@@ -782,8 +782,11 @@ static bool kernel_is_busy(const struct backend *b)
 	return self(b)->state != LOST && !self(b)->view;
 }
 
+/* What the guest's engine remembers beside its state is out of reach: taking the machine up
+ * anew remembers it from the state. */
 static const char *kernel_check(struct backend *b, struct engine_error *why)
 {
+	sim_take_up(self(b)->view);
 	return sim_check(self(b)->view, why);
 }
 

@@ -2,9 +2,9 @@
  * bench_engine.c - nanoseconds of an operation in the engine, on the simulation, events
  * recorded (detail all), one thread. No RPC and no journal.
  *
- * Rows of the allocator are calls of page_alloc() and page_free(), as every wing makes
- * them, with the validation that a free from outside gets: what other allocators'
- * benches measure. Rows of ops go through engine_execute(), numbering and admission
+ * Rows of the allocator are calls of page_alloc(), as every wing makes them, and of
+ * page_free_asked(), with the validation that a free from outside gets: what other
+ * allocators' benches measure. Rows of ops go through engine_execute(), numbering and admission
  * included.
  *
  *   hot      allocate and free one block, again and again
@@ -96,11 +96,10 @@ static inline pfn_t allocate(struct engine *e, u32 gfp, u32 order)
 static inline void release(struct engine *e, pfn_t pfn, u32 order)
 {
 	e->st->op_count++;
-	if (__builtin_expect(page_free_check(e, pfn, order) != STATUS_OK, 0)) {
+	if (__builtin_expect(page_free_asked(e, pfn, order) != STATUS_OK, 0)) {
 		fprintf(stderr, "block %u cannot be freed\n", pfn);
 		exit(1);
 	}
-	page_free(e, pfn, order);
 }
 
 static double hot(u32 gfp, u32 order, unsigned n)

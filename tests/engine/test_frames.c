@@ -693,6 +693,30 @@ static void test_per_cpu_lists(void **state)
 	machine_free(m);
 }
 
+/* What is remembered of marks and policies is what they are: the audit sees each that has
+ * changed behind the allocator's back. */
+static void test_remembered_ways(void **state)
+{
+	struct engine_config config = three_zones();
+	struct machine *m = machine_new(&config);
+	struct frames_state *f = &m->e->st->frames;
+	struct zone *z = &f->zone[ZONE_NORMAL];
+	u32 *said[] = {&z->mark[MARK_LOW], &z->reserve[ZONE_HIGHMEM], &f->user_zones,
+		       &f->lowest_class,   &f->mobility_off,	      &f->populated};
+
+	(void)state;
+	for (u32 i = 0; i < sizeof said / sizeof said[0]; i++) {
+		struct engine_error why;
+		u32 truth = *said[i];
+
+		*said[i] ^= 1;
+		assert_non_null(engine_check(m->e, &why));
+		*said[i] = truth;
+		machine_check(m);
+	}
+	machine_free(m);
+}
+
 static void test_zero_and_poison(void **state)
 {
 	struct engine_config config = three_zones();
@@ -1193,6 +1217,7 @@ int main(void)
 	    cmocka_unit_test(test_depth_by_flags),
 	    cmocka_unit_test(test_stealing_a_pageblock),
 	    cmocka_unit_test(test_per_cpu_lists),
+	    cmocka_unit_test(test_remembered_ways),
 	    cmocka_unit_test(test_zero_and_poison),
 	    cmocka_unit_test(test_load_state),
 	    cmocka_unit_test(test_slab),

@@ -320,6 +320,14 @@ struct engine_digest guest_digest(struct guest *g)
 	return engine_digest(&g->engine, &s.source);
 }
 
+const char *guest_check(struct guest *g, struct engine_error *why)
+{
+	struct engine_config config = *engine_config(&g->engine);
+
+	engine_attach(&g->engine, &config);
+	return engine_check(&g->engine, why);
+}
+
 int guest_stop(struct guest *g)
 {
 	const struct wire_op end = {0};

@@ -45,6 +45,9 @@ bool guest_receive(struct guest *g, struct engine_result *res);
 pfn_t guest_next_frame(struct guest *g, pfn_t from);
 void guest_read_frame(struct guest *g, pfn_t pfn, u64 words[PAGE_SIZE / 8]);
 struct engine_digest guest_digest(struct guest *g);
+/* engine_check(), with what an engine remembers beside its state remembered anew: the guest's
+ * own is out of reach. */
+const char *guest_check(struct guest *g, struct engine_error *why);
 /* Powers the guest off and returns QEMU's exit code. */
 int guest_stop(struct guest *g);
 

@@ -86,7 +86,7 @@ static int stop(void **state)
 	struct engine_error why = {""};
 
 	(void)state;
-	assert_null(engine_check(&guest.engine, &why));
+	assert_null(guest_check(&guest, &why));
 	return guest_stop(&guest) != 2 * 0x10 + 1;
 }
 

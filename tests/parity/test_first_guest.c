@@ -175,7 +175,7 @@ static void run(u32 preset, u32 flags, u32 page_offset, u64 ram)
 	same_digest(&p, "at the end");
 	if (engine_check(sim_engine(p.sim), &why))
 		fail_msg("simulation: %s", why.text);
-	if (engine_check(&p.guest.engine, &why))
+	if (guest_check(&p.guest, &why))
 		fail_msg("guest: %s", why.text);
 	assert_int_equal(guest_stop(&p.guest), 2 * 0x10 + 1);
 	sim_free(p.sim);

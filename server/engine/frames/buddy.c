@@ -20,6 +20,7 @@
 #include "../event.h"
 #include "list.h"
 #include "marks.h"
+#include "route.h"
 #include "zone_access.h"
 
 /* Which types to try, in this order, when one has run out. Linux's fallbacks[]. */
@@ -288,6 +289,7 @@ void buddy_reserve_highatomic(struct engine *e, u32 zone, pfn_t pfn)
 	if (z->highatomic >= z->managed / 100 + block || !may_merge(pageblock_type(e, zone, pfn)))
 		return;
 	z->highatomic += block;
+	limits_update(e, zone);
 	event_highatomic(e, pfn & ~(block - 1), zone, true, z->highatomic);
 	retype(e, zone, pfn, MIGRATE_HIGHATOMIC);
 	move_pageblock(e, z, pfn, MIGRATE_HIGHATOMIC, &movable);

@@ -17,6 +17,7 @@
 #include "marks.h"
 #include "page_alloc.h"
 #include "pcp.h"
+#include "route.h"
 #include "slab_frame.h"
 #include "zone_access.h"
 
@@ -54,6 +55,9 @@ static bool check_list(struct engine *e, u32 zone, const struct pfn_list *l, u32
 		    pages_of_order(page_order(p)) > z->end - pfn)
 			return refuse(why, "zone %s, %s list %u: block %u of order %u is misplaced",
 				      zone_word[zone], name, index, pfn, page_order(p));
+		if (p->ref)
+			return refuse(why, "zone %s, %s list %u: frame %u is free and has %u uses",
+				      zone_word[zone], name, index, pfn, p->ref);
 		if (p->prev != before || ++nr > l->nr)
 			return refuse(why, "zone %s, %s list %u: links around frame %u are broken",
 				      zone_word[zone], name, index, pfn);
@@ -331,5 +335,10 @@ bool frames_audit(struct engine *e, struct engine_error *why)
 bool check_frames(struct engine *e, struct engine_error *why)
 {
 	/* A state that comes in pieces is audited by the op with its last one. */
-	return e->st->phase == PHASE_LOADING || frames_audit(e, why);
+	if (e->st->phase == PHASE_LOADING)
+		return true;
+	if (!frames_audit(e, why))
+		return false;
+	return routes_are_right(e) ||
+	       refuse(why, "the ways of requests are not those of the zones' marks and policies");
 }

@@ -11,6 +11,7 @@
 #include "../event.h"
 #include "../ops.h"
 #include "buddy.h"
+#include "route.h"
 
 enum {
 	PAGE_KIB = PAGE_SIZE / 1024,
@@ -168,6 +169,7 @@ static void set_reserves(struct engine *e, const u32 managed[NR_ZONES])
 			above += managed[class];
 			f->zone[i].reserve[class] = ratio && managed[i] ? above / ratio : 0;
 		}
+		limits_update(e, i);
 	}
 }
 

@@ -24,6 +24,7 @@
 #include "../ops.h"
 #include "buddy.h"
 #include "pcp.h"
+#include "route.h"
 
 /* What an ordinary request goes through is one straight function: without flags, and
  * with a request that is nowhere in memory, most of the rules fold away. */
@@ -32,7 +33,7 @@
 enum {
 	GFP_TYPE_SHIFT = 3, /* of __GFP_MOVABLE and __GFP_RECLAIMABLE */
 	GFP_TYPE_MASK = 3,
-	GFP_KIND_MASK = 0x1f, /* with what names a zone */
+	GFP_KIND_MASK = (1 << GFP_KIND_BITS) - 1,
 	NO_CLASS = 0xff,
 	POISON = 0xaa,
 	ALL_ZONES = (1 << NR_ZONES) - 1,
@@ -50,7 +51,8 @@ enum alloc_flags {
 struct block {
 	pfn_t pfn; /* 0: nothing */
 	u32 zone;
-	u32 type; /* its pageblock's */
+	u32 type;  /* its pageblock's */
+	bool full; /* the event buffer, with this block's: for finish_alloc() */
 };
 
 struct request {
@@ -300,16 +302,61 @@ static ALWAYS_INLINE bool make_request(const struct frames_state *f, u32 gfp, u3
 	return true;
 }
 
+void routes_update(struct engine *e)
+{
+	const struct frames_state *f = &e->st->frames;
+	struct request r;
+
+	for (u32 i = 0; i < PAGE_ROUTES; i++) {
+		u32 gfp = (i & GFP_KIND_MASK) | (i >> GFP_KIND_BITS) << GFP_HARDWALL_BIT;
+		struct page_route to = {.limit = LIMIT_NONE};
+
+		if (make_request(f, gfp, 0, &r) && r.zones) {
+			to.zone = (u8)highest(r.zones);
+			to.limit = (u8)(to.zone * NR_ZONES + r.class);
+			to.type = (u8)r.type;
+		}
+		e->page_route[i] = to;
+	}
+	for (u32 i = 0; i < NR_ZONES; i++)
+		limits_update(e, i);
+	e->page_limit[LIMIT_NONE] = INT32_MAX;
+}
+
+/* What above_mark() asks of a request without flags. */
+void limits_update(struct engine *e, u32 zone)
+{
+	const struct zone *z = zone_at(e, zone);
+
+	for (u32 class = 0; class < NR_ZONES; class ++) {
+		u64 most = (u64)(z->mark[MARK_LOW] + z->boost) + z->reserve[class] + z->highatomic;
+
+		e->page_limit[zone * NR_ZONES + class] = most < INT32_MAX ? (s32)most : INT32_MAX;
+	}
+}
+
+bool routes_are_right(const struct engine *e)
+{
+	struct engine now = *e;
+
+	routes_update(&now);
+	return !__builtin_memcmp(now.page_route, e->page_route, sizeof now.page_route) &&
+	       !__builtin_memcmp(now.page_limit, e->page_limit, sizeof now.page_limit);
+}
+
 static pfn_t find_block(struct engine *e, u32 gfp, u32 order)
 {
-	struct request r;
+	const struct page_route *to = route_of(e, gfp);
+	struct request r = {.order = order, .type = to->type};
 	pfn_t pfn = 0;
 
+	if (route_is_open(e, to, order))
+		pfn = take(e, to->zone, &r);
+	if (pfn)
+		return pfn;
 	if (!make_request(&e->st->frames, gfp, order, &r))
 		return 0;
 	if (r.zones)
-		pfn = try_zone(e, highest(r.zones), &r);
-	if (!pfn && r.zones)
 		pfn = take_slowly(e, r);
 	if (!pfn)
 		tell_failure(e, gfp, order);
@@ -318,36 +365,48 @@ static pfn_t find_block(struct engine *e, u32 gfp, u32 order)
 
 /* A block from the executing CPU's list, if that has one and the best zone may serve.
  * 0: nothing was changed. */
-static ALWAYS_INLINE pfn_t take_listed(struct engine *e, u32 gfp, u32 order, u32 *ret_zone)
+static ALWAYS_INLINE bool take_listed(struct engine *e, u32 gfp, u32 order, struct block *b)
 {
-	struct request r;
+	const struct page_route *to = route_of(e, gfp);
+	struct pcp *pcp = pcp_of(e, zone_at(e, to->zone));
+	struct pfn_list *list = &pcp->list[pcp_list_of(order, to->type)];
 
-	if (order > PCP_MAX_ORDER || !make_request(&e->st->frames, gfp, order, &r) || !r.zones)
-		return 0;
-	*ret_zone = highest(r.zones);
-
-	struct zone *z = zone_at(e, *ret_zone);
-	struct pcp *pcp = pcp_of(e, z);
-	struct pfn_list *list = &pcp->list[pcp_list_of(order, r.type)];
-	pfn_t pfn = list->first;
-
-	if (!pfn || !may_serve(z, &r))
-		return 0;
-	pcp_pop(e, pcp, list, pfn, order);
-	return pfn;
+	b->pfn = list->first;
+	if (!b->pfn || !route_is_open(e, to, order))
+		return false;
+	b->zone = to->zone;
+	b->type = pageblock_type(e, b->zone, b->pfn);
+	pcp_pop(e, pcp, list, b->pfn, order);
+	return true;
 }
 
 static ALWAYS_INLINE void hand_out(struct engine *e, struct block *b, u32 gfp, u32 order)
 {
+	u64 number = op_number(e);
+	u32 owner = e->op_owner;
 	struct page *p = &e->mem_map[b->pfn];
 
+	/* It was a list's first, so that prev is 0, and nothing uses what is free. */
 	p->flags = page_head_flags(FRAME_ALLOCATED, order, 0);
-	p->next = p->prev = 0;
-	p->owner = e->op_owner;
-	p->op = op_number(e);
-	p->ref = 0;
-	b->type = pageblock_type(e, b->zone, b->pfn);
-	event_alloc(e, b->pfn, order, gfp, b->zone, b->type);
+	p->next = 0;
+	p->owner = owner;
+	p->op = number;
+	b->full = event_alloc_fills(e, b->pfn, order, gfp, b->zone, b->type);
+}
+
+static ALWAYS_INLINE bool is_unfinished(const struct block *b, u32 gfp)
+{
+	return b->full || gfp & __GFP_ZERO;
+}
+
+/* What some allocations end with: calls, for which the others need not make room. */
+static __attribute__((noinline)) pfn_t finish_alloc(struct engine *e, pfn_t pfn, u32 gfp, u32 order)
+{
+	if (e->next_event == e->events_end)
+		port_events(e);
+	if (gfp & __GFP_ZERO)
+		clear_pages(e, pfn, pages_of_order(order));
+	return pfn;
 }
 
 /* By value: who asks keeps the block in registers. */
@@ -358,42 +417,46 @@ static __attribute__((noinline)) struct block alloc_block(struct engine *e, u32 
 	if (!b.pfn)
 		return b;
 	b.zone = frame_zone(e, b.pfn);
+	b.type = pageblock_type(e, b.zone, b.pfn);
 	hand_out(e, &b, gfp, order);
-	if (gfp & __GFP_ZERO)
-		clear_pages(e, b.pfn, pages_of_order(order));
 	return b;
 }
 
 /* Nearly all requests are small, and the executing CPU has what they ask for: that needs
  * no other function, so that it pays for none. */
-static ALWAYS_INLINE struct block alloc_small(struct engine *e, u32 gfp, u32 order)
+static ALWAYS_INLINE bool alloc_listed(struct engine *e, u32 gfp, u32 order, struct block *b)
 {
-	struct block b = {0};
-
-	b.pfn = take_listed(e, gfp, order, &b.zone);
-	if (__builtin_expect(!b.pfn, 0))
-		return alloc_block(e, gfp, order);
-	hand_out(e, &b, gfp, order);
-	if (gfp & __GFP_ZERO)
-		clear_pages(e, b.pfn, pages_of_order(order));
-	return b;
+	if (__builtin_expect(order > PCP_MAX_ORDER || !take_listed(e, gfp, order, b), 0))
+		return false;
+	hand_out(e, b, gfp, order);
+	return true;
 }
 
-/* Most are for one page: with an order that is known to be 0, half of it is constant. */
-static ALWAYS_INLINE struct block alloc_any(struct engine *e, u32 gfp, u32 order)
+static __attribute__((noinline)) pfn_t alloc_unlisted(struct engine *e, u32 gfp, u32 order)
 {
-	return order ? alloc_small(e, gfp, order) : alloc_small(e, gfp, 0);
+	struct block b = alloc_block(e, gfp, order);
+
+	return is_unfinished(&b, gfp) && b.pfn ? finish_alloc(e, b.pfn, gfp, order) : b.pfn;
+}
+
+static ALWAYS_INLINE pfn_t alloc_pfn(struct engine *e, u32 gfp, u32 order)
+{
+	struct block b;
+
+	if (!alloc_listed(e, gfp, order, &b))
+		return alloc_unlisted(e, gfp, order);
+	return is_unfinished(&b, gfp) ? finish_alloc(e, b.pfn, gfp, order) : b.pfn;
 }
 
 /* Functions of their own, so that those for one page need no more registers than that. */
 static __attribute__((noinline)) pfn_t alloc_of_order(struct engine *e, u32 gfp, u32 order)
 {
-	return alloc_small(e, gfp, order).pfn;
+	return alloc_pfn(e, gfp, order);
 }
 
 pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
 {
-	return order ? alloc_of_order(e, gfp, order) : alloc_small(e, gfp, 0).pfn;
+	return order ? alloc_of_order(e, gfp, order) : alloc_pfn(e, gfp, 0);
 }
 
 pfn_t page_alloc_user(struct engine *e, u32 gfp)
@@ -540,7 +603,8 @@ u32 page_free_check(struct engine *e, pfn_t pfn, u32 order)
 	return is_free_to_go(e, pfn, order) ? STATUS_OK : why_not_free(e, pfn, order);
 }
 
-static __attribute__((noinline)) void free_block(struct engine *e, pfn_t pfn, u32 order)
+/* Freeing answers STATUS_OK all the way, so that one function may end with the next. */
+static __attribute__((noinline)) u32 free_block(struct engine *e, pfn_t pfn, u32 order)
 {
 	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
 
@@ -550,48 +614,83 @@ static __attribute__((noinline)) void free_block(struct engine *e, pfn_t pfn, u3
 	if (pcp_has_order(&e->st->layout, order)) {
 		if (pcp_free(e, zone, pfn, order, type))
 			pcp_shrink(e, zone, order, type);
-		return;
+		return STATUS_OK;
 	}
 	buddy_free(e, zone, pfn, order, type, FREE_NATURAL);
 	zone_add_free(e, zone, (s32)pages_of_order(order));
+	return STATUS_OK;
 }
 
 /* The block is on the executing CPU's lists, and makes them too long. */
-static __attribute__((noinline)) void tell_and_shrink(struct engine *e, pfn_t pfn, u32 order)
+static __attribute__((noinline)) u32 tell_and_shrink(struct engine *e, pfn_t pfn, u32 order)
 {
 	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
 
 	event_free(e, pfn, order, zone, type);
 	pcp_shrink(e, zone, order, type);
+	return STATUS_OK;
+}
+
+static __attribute__((noinline, cold)) u32 give_events(struct engine *e)
+{
+	port_events(e);
+	return STATUS_OK;
 }
 
 /* To the executing CPU's lists, and mostly no more than that. The event comes last, so that
  * nothing has to be kept over the call that a full buffer takes. */
-static ALWAYS_INLINE void free_to_list(struct engine *e, pfn_t pfn, u32 order)
+static ALWAYS_INLINE u32 free_to_list(struct engine *e, pfn_t pfn, u32 order)
 {
 	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
 
 	if (__builtin_expect(pcp_free(e, zone, pfn, order, type), 0))
-		tell_and_shrink(e, pfn, order);
-	else
-		event_free(e, pfn, order, zone, type);
+		return tell_and_shrink(e, pfn, order);
+	if (event_free_fills(e, pfn, order, zone, type))
+		return give_events(e);
+	return STATUS_OK;
 }
 
-static ALWAYS_INLINE void free_checked(struct engine *e, pfn_t pfn, u32 order)
+static ALWAYS_INLINE u32 free_checked(struct engine *e, pfn_t pfn, u32 order)
 {
 	if (order > PCP_MAX_ORDER || e->st->frames.poison_free == TOGGLE_ON)
-		free_block(e, pfn, order);
-	else if (order)
-		free_to_list(e, pfn, order);
-	else
-		free_to_list(e, pfn, 0); /* the order is known, as in page_alloc() */
+		return free_block(e, pfn, order);
+	/* The order is known, as in page_alloc(). */
+	return order ? free_to_list(e, pfn, order) : free_to_list(e, pfn, 0);
 }
 
-static __attribute__((noinline)) void free_of_order(struct engine *e, pfn_t pfn, u32 order)
+static __attribute__((noinline)) u32 free_of_order(struct engine *e, pfn_t pfn, u32 order)
 {
 	/* Never 0, which the compiler cannot know. */
-	if (order)
-		free_checked(e, pfn, order);
+	return order ? free_checked(e, pfn, order) : STATUS_OK;
+}
+
+/* Not a block of ours, or not to be freed. */
+static __attribute__((noinline)) u32 free_unusual(struct engine *e, pfn_t pfn, u32 order)
+{
+	u32 status = why_not_free(e, pfn, order);
+
+	if (status != STATUS_OK)
+		return status;
+	/* A block of nobody's in a loaded state: known from here on. */
+	ENGINE_ASSERT(e, !e->mem_map[pfn].ref);
+	e->mem_map[pfn].flags = page_head_flags(FRAME_ALLOCATED, order, 0);
+	return free_checked(e, pfn, order);
+}
+
+static ALWAYS_INLINE u32 free_asked(struct engine *e, pfn_t pfn, u32 order)
+{
+	return is_free_to_go(e, pfn, order) ? free_checked(e, pfn, order)
+					    : free_unusual(e, pfn, order);
+}
+
+static __attribute__((noinline)) u32 free_asked_of_order(struct engine *e, pfn_t pfn, u32 order)
+{
+	return order ? free_asked(e, pfn, order) : STATUS_OK;
+}
+
+u32 page_free_asked(struct engine *e, pfn_t pfn, u32 order)
+{
+	return order ? free_asked_of_order(e, pfn, order) : free_asked(e, pfn, 0);
 }
 
 void page_free(struct engine *e, pfn_t pfn, u32 order)
@@ -663,11 +762,17 @@ u32 op_alloc_pages(struct engine *e, const struct engine_op *op, struct engine_r
 	u32 gfp = (u32)op->args[0], order = (u32)op->args[1];
 	struct block b;
 
-	if (!page_gfp_valid(gfp) || order > MAX_ORDER)
-		return STATUS_INVALID;
-	b = alloc_any(e, gfp, order);
-	if (!b.pfn)
-		return STATUS_NO_MEMORY;
+	/* Most are for one page: with an order that is known to be 0, half of it is constant.
+	 * What is not valid is on no list. */
+	if (!(order ? alloc_listed(e, gfp, order, &b) : alloc_listed(e, gfp, 0, &b))) {
+		if (!page_gfp_valid(gfp) || order > MAX_ORDER)
+			return STATUS_INVALID;
+		b = alloc_block(e, gfp, order);
+		if (!b.pfn)
+			return STATUS_NO_MEMORY;
+	}
+	if (__builtin_expect(is_unfinished(&b, gfp), 0))
+		finish_alloc(e, b.pfn, gfp, order);
 	res->values[0] = b.pfn;
 	res->values[1] = b.zone;
 	res->values[2] = b.type;
@@ -676,21 +781,8 @@ u32 op_alloc_pages(struct engine *e, const struct engine_op *op, struct engine_r
 
 u32 op_free_pages(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
-	pfn_t pfn = (pfn_t)op->args[0];
-	u32 order = (u32)op->args[1];
-
 	(void)res;
-	if (__builtin_expect(!is_free_to_go(e, pfn, order), 0)) {
-		u32 status = why_not_free(e, pfn, order);
-
-		if (status != STATUS_OK)
-			return status;
-		/* A block of nobody's in a loaded state: known from here on. */
-		ENGINE_ASSERT(e, !e->mem_map[pfn].ref);
-		e->mem_map[pfn].flags = page_head_flags(FRAME_ALLOCATED, order, 0);
-	}
-	free_checked(e, pfn, order);
-	return STATUS_OK;
+	return page_free_asked(e, (pfn_t)op->args[0], (u32)op->args[1]);
 }
 
 u32 op_set_policy(struct engine *e, const struct engine_op *op, struct engine_result *res)
@@ -701,8 +793,10 @@ u32 op_set_policy(struct engine *e, const struct engine_op *op, struct engine_re
 	(void)res;
 	if (fallback > USER_FALLBACK_HIGHMEM_ONLY || poison > TOGGLE_ON || detail > DETAIL_ALL)
 		return STATUS_INVALID;
-	if (fallback != USER_FALLBACK_UNCHANGED)
+	if (fallback != USER_FALLBACK_UNCHANGED) {
 		frames_set_user_fallback(f, fallback);
+		routes_update(e);
+	}
 	if (poison != TOGGLE_UNCHANGED)
 		f->poison_free = poison;
 	if (detail != DETAIL_UNCHANGED)

@@ -20,13 +20,16 @@ pfn_t page_alloc(struct engine *e, u32 gfp, u32 order);
 pfn_t page_alloc_user(struct engine *e, u32 gfp);
 
 /* Frees a block that is allocated with this order and has no uses. Anything else
- * is a broken invariant: requests from outside go through page_free_check(). */
+ * is a broken invariant: requests from outside go through page_free_asked(). */
 void page_free(struct engine *e, pfn_t pfn, u32 order);
 
 /* Why a request to free must be refused: OK, DOUBLE_FREE, WRONG_ORDER, RESERVED,
  * INVALID (outside RAM, unaligned) or BUSY (in use, or not the caller's kind of
  * frame: page tables, anonymous memory, ...). */
 u32 page_free_check(struct engine *e, pfn_t pfn, u32 order);
+
+/* A request to free: that check and, if it finds nothing, the freeing. */
+u32 page_free_asked(struct engine *e, pfn_t pfn, u32 order);
 
 /* Is this frame part of an allocated block? Returns its head, or 0. */
 pfn_t page_allocated_head(struct engine *e, pfn_t pfn);

@@ -51,8 +51,9 @@ static inline struct pcp *pcp_of(const struct engine *e, struct zone *z)
 static inline void pcp_pop(struct engine *e, struct pcp *pcp, struct pfn_list *list, pfn_t first,
 			   u32 order)
 {
-	/* Whoever allocates will not overflow soon. */
-	pcp->free_factor >>= 1;
+	/* Whoever allocates will not overflow soon. Mostly it is 0: a store less. */
+	if (pcp->free_factor)
+		pcp->free_factor >>= 1;
 	pcp->count -= pages_of_order(order);
 	list_pop_head(e->mem_map, list, first);
 }

@@ -19,6 +19,7 @@
 #include "list.h"
 #include "marks.h"
 #include "page_alloc.h"
+#include "route.h"
 #include "zone_access.h"
 
 /* ---- which zone, which pageblock ---- */
@@ -65,6 +66,7 @@ void zone_check_marks(struct engine *e, u32 zone)
 	u32 free = z->free > 0 ? (u32)z->free : 0;
 
 	z->marks_above = find_band(z);
+	limits_update(e, zone);
 	for (u32 mark = before; mark-- > z->marks_above;)
 		event_watermark(e, zone, mark, true, free);
 	for (u32 mark = before; mark < z->marks_above; mark++)
@@ -344,6 +346,7 @@ void frames_ready(struct engine *e)
 		event_zone_ready(e, i, z->start, zone_spanned(z), z->present, z->managed,
 				 zone_free_pages(e, i));
 	}
+	routes_update(e);
 }
 
 /* Zeroes what a free block's descriptor says: what was on the list leaves no trace. */

@@ -42,9 +42,7 @@ static inline struct page *frame_block(const struct engine *e, pfn_t pfn)
  * are stored XOR MOVABLE, so that zeros say MOVABLE. */
 static inline u8 *pageblock_entry(const struct engine *e, u32 zone, pfn_t pfn)
 {
-	const struct layout *l = &e->st->layout;
-
-	return (u8 *)at(e, l->pageblock_ref) + (pfn >> l->pageblock_order) + zone;
+	return e->pageblocks + (pfn >> e->st->layout.pageblock_order) + zone;
 }
 
 /* Migratetype of a pageblock. */
