@@ -20,80 +20,90 @@ enum op_phase {
 	IN_LOADING = 1 << PHASE_LOADING,
 	IN_RUNNING = 1 << PHASE_RUNNING,
 	BOOTED = IN_FRESH | IN_RUNNING,
-	USER_ONLY = 0x80, /* needs a task other than 0 */
+	USER_ONLY = 0x20, /* needs a task other than 0 */
+	FREES_LAZILY = 0x40,
+	/* What most ops are, in one bit: IN_RUNNING, and not USER_ONLY. */
+	RUNS_AS_KERNEL = 0x80,
 };
 
-/* Every op: its code, its function, when it may run, whether it needs a task other than 0. */
-#define OPS(X)                                                        \
-	X(OP_MEMBLOCK_ADD, op_memblock_add, IN_EARLY, false)          \
-	X(OP_MEMBLOCK_REMOVE, op_memblock_remove, IN_EARLY, false)    \
-	X(OP_MEMBLOCK_RESERVE, op_memblock_reserve, IN_EARLY, false)  \
-	X(OP_MEMBLOCK_FREE, op_memblock_free, IN_EARLY, false)        \
-	X(OP_MEMBLOCK_ALLOC, op_memblock_alloc, IN_EARLY, false)      \
-	X(OP_BOOT, op_boot, IN_EARLY, false)                          \
-	X(OP_ALLOC_PAGES, op_alloc_pages, BOOTED, false)              \
-	X(OP_FREE_PAGES, op_free_pages, BOOTED, false)                \
-	X(OP_DRAIN_PCP, op_drain_pcp, BOOTED, false)                  \
-	X(OP_UNBOOST_ZONE, op_unboost_zone, BOOTED, false)            \
-	X(OP_SET_SYSCTL, op_set_sysctl, BOOTED, false)                \
-	X(OP_SET_POLICY, op_set_policy, IN_EARLY | BOOTED, false)     \
-	X(OP_LOAD_STATE, op_load_state, IN_FRESH | IN_LOADING, false) \
-	X(OP_KMAP, op_kmap, BOOTED, false)                            \
-	X(OP_KUNMAP, op_kunmap, BOOTED, false)                        \
-	X(OP_KMAP_ATOMIC, op_kmap_atomic, BOOTED, false)              \
-	X(OP_KUNMAP_ATOMIC, op_kunmap_atomic, BOOTED, false)          \
-	X(OP_KMAP_LOCAL, op_kmap_local, BOOTED, false)                \
-	X(OP_KUNMAP_LOCAL, op_kunmap_local, BOOTED, false)            \
-	X(OP_WITHDRAW, op_withdraw, BOOTED, false)                    \
-	X(OP_SET_FIXMAP, op_set_fixmap, BOOTED, false)                \
-	X(OP_CLEAR_FIXMAP, op_clear_fixmap, BOOTED, false)            \
-	X(OP_VMALLOC, op_vmalloc, BOOTED, false)                      \
-	X(OP_VFREE, op_vfree, BOOTED, false)                          \
-	X(OP_VMAP, op_vmap, BOOTED, false)                            \
-	X(OP_VUNMAP, op_vunmap, BOOTED, false)                        \
-	X(OP_IOREMAP, op_ioremap, BOOTED, false)                      \
-	X(OP_IOUNMAP, op_iounmap, BOOTED, false)                      \
-	X(OP_PURGE_VMAP, op_purge_vmap, BOOTED, false)                \
-	X(OP_FLUSH_TLB, op_flush_tlb, BOOTED, false)                  \
-	X(OP_TASK_CREATE, op_task_create, BOOTED, false)              \
-	X(OP_TASK_FORK, op_task_fork, BOOTED, false)                  \
-	X(OP_TASK_EXIT, op_task_exit, BOOTED, false)                  \
-	X(OP_SCHEDULE, op_schedule, BOOTED, false)                    \
-	X(OP_MMAP, op_mmap, BOOTED, true)                             \
-	X(OP_MUNMAP, op_munmap, BOOTED, true)                         \
-	X(OP_MPROTECT, op_mprotect, BOOTED, true)                     \
-	X(OP_BRK, op_brk, BOOTED, true)                               \
-	X(OP_FILE_CREATE, op_file_create, BOOTED, false)              \
-	X(OP_FILE_WRITE, op_file_write, BOOTED, false)                \
-	X(OP_FILE_READ, op_file_read, BOOTED, false)                  \
-	X(OP_FILE_DELETE, op_file_delete, BOOTED, false)              \
-	X(OP_ACCESS, op_access, BOOTED, false)                        \
-	X(OP_FAULT, op_fault, BOOTED, true)                           \
-	X(OP_PIN_USER_PAGE, op_pin_user_page, BOOTED, true)           \
-	X(OP_UNPIN_USER_PAGE, op_unpin_user_page, BOOTED, false)      \
-	X(OP_DMA_MAP, op_dma_map, BOOTED, false)                      \
-	X(OP_DMA_SYNC, op_dma_sync, BOOTED, false)                    \
-	X(OP_DMA_UNMAP, op_dma_unmap, BOOTED, false)                  \
-	X(OP_SNAPSHOT, op_snapshot, IN_EARLY | BOOTED, false)         \
-	X(OP_FORK, op_fork, IN_EARLY | BOOTED, false)
+/* Every op: its code, its function, when it may run and what else must be known of it. */
+#define OPS(X)                                                    \
+	X(OP_MEMBLOCK_ADD, op_memblock_add, IN_EARLY)             \
+	X(OP_MEMBLOCK_REMOVE, op_memblock_remove, IN_EARLY)       \
+	X(OP_MEMBLOCK_RESERVE, op_memblock_reserve, IN_EARLY)     \
+	X(OP_MEMBLOCK_FREE, op_memblock_free, IN_EARLY)           \
+	X(OP_MEMBLOCK_ALLOC, op_memblock_alloc, IN_EARLY)         \
+	X(OP_BOOT, op_boot, IN_EARLY)                             \
+	X(OP_ALLOC_PAGES, op_alloc_pages, BOOTED)                 \
+	X(OP_FREE_PAGES, op_free_pages, BOOTED)                   \
+	X(OP_DRAIN_PCP, op_drain_pcp, BOOTED)                     \
+	X(OP_UNBOOST_ZONE, op_unboost_zone, BOOTED)               \
+	X(OP_SET_SYSCTL, op_set_sysctl, BOOTED)                   \
+	X(OP_SET_POLICY, op_set_policy, IN_EARLY | BOOTED)        \
+	X(OP_LOAD_STATE, op_load_state, IN_FRESH | IN_LOADING)    \
+	X(OP_KMAP, op_kmap, BOOTED)                               \
+	X(OP_KUNMAP, op_kunmap, BOOTED)                           \
+	X(OP_KMAP_ATOMIC, op_kmap_atomic, BOOTED)                 \
+	X(OP_KUNMAP_ATOMIC, op_kunmap_atomic, BOOTED)             \
+	X(OP_KMAP_LOCAL, op_kmap_local, BOOTED)                   \
+	X(OP_KUNMAP_LOCAL, op_kunmap_local, BOOTED)               \
+	X(OP_WITHDRAW, op_withdraw, BOOTED)                       \
+	X(OP_SET_FIXMAP, op_set_fixmap, BOOTED)                   \
+	X(OP_CLEAR_FIXMAP, op_clear_fixmap, BOOTED)               \
+	X(OP_VMALLOC, op_vmalloc, BOOTED | FREES_LAZILY)          \
+	X(OP_VFREE, op_vfree, BOOTED | FREES_LAZILY)              \
+	X(OP_VMAP, op_vmap, BOOTED | FREES_LAZILY)                \
+	X(OP_VUNMAP, op_vunmap, BOOTED | FREES_LAZILY)            \
+	X(OP_IOREMAP, op_ioremap, BOOTED | FREES_LAZILY)          \
+	X(OP_IOUNMAP, op_iounmap, BOOTED | FREES_LAZILY)          \
+	X(OP_PURGE_VMAP, op_purge_vmap, BOOTED)                   \
+	X(OP_FLUSH_TLB, op_flush_tlb, BOOTED)                     \
+	X(OP_TASK_CREATE, op_task_create, BOOTED)                 \
+	X(OP_TASK_FORK, op_task_fork, BOOTED)                     \
+	X(OP_TASK_EXIT, op_task_exit, BOOTED)                     \
+	X(OP_SCHEDULE, op_schedule, BOOTED)                       \
+	X(OP_MMAP, op_mmap, BOOTED | USER_ONLY)                   \
+	X(OP_MUNMAP, op_munmap, BOOTED | USER_ONLY)               \
+	X(OP_MPROTECT, op_mprotect, BOOTED | USER_ONLY)           \
+	X(OP_BRK, op_brk, BOOTED | USER_ONLY)                     \
+	X(OP_FILE_CREATE, op_file_create, BOOTED)                 \
+	X(OP_FILE_WRITE, op_file_write, BOOTED)                   \
+	X(OP_FILE_READ, op_file_read, BOOTED)                     \
+	X(OP_FILE_DELETE, op_file_delete, BOOTED)                 \
+	X(OP_ACCESS, op_access, BOOTED)                           \
+	X(OP_FAULT, op_fault, BOOTED | USER_ONLY)                 \
+	X(OP_PIN_USER_PAGE, op_pin_user_page, BOOTED | USER_ONLY) \
+	X(OP_UNPIN_USER_PAGE, op_unpin_user_page, BOOTED)         \
+	X(OP_DMA_MAP, op_dma_map, BOOTED)                         \
+	X(OP_DMA_SYNC, op_dma_sync, BOOTED)                       \
+	X(OP_DMA_UNMAP, op_dma_unmap, BOOTED)                     \
+	X(OP_SNAPSHOT, op_snapshot, IN_EARLY | BOOTED)            \
+	X(OP_FORK, op_fork, IN_EARLY | BOOTED)
 
-/* What is known of each before it is called: phases, and USER_ONLY. An op that does not exist
- * is of no phase. */
+/* What is known of each before it is called. An op that does not exist is of no phase. */
 static const u8 op_table[OP_CODE_END] = {
-#define OP_ENTRY(code, fn, phases, user_only) [code] = (phases) | ((user_only) ? USER_ONLY : 0),
+#define RUNS(known)		  (((known) & (IN_RUNNING | USER_ONLY)) == IN_RUNNING ? RUNS_AS_KERNEL : 0)
+#define OP_ENTRY(code, fn, known) [code] = (known) | RUNS(known),
     OPS(OP_ENTRY)
 #undef OP_ENTRY
 };
 
+/* The end of an op, of those that can make too much of the vmalloc window wait for its purge. */
+static inline u32 end_of_op(struct engine *e, u32 known, u32 status)
+{
+	if (known & FREES_LAZILY && e->st->map.vmap.lazy_pages)
+		vmap_end_of_op(e);
+	return status;
+}
+
 /* A switch and not a pointer in the table: where the whole image is compiled at once, the
  * compiler sees that every op is called with the same engine, and need not pass it on. */
-static inline __attribute__((always_inline)) u32 call(struct engine *e, u32 code,
-						      const struct engine_op *op,
-						      struct engine_result *res)
+static inline __attribute__((always_inline)) void call(struct engine *e, const struct engine_op *op,
+						       struct engine_result *res)
 {
-	switch (code) {
-#define OP_CALL(code, fn, phases, user_only) \
-	case code: return fn(e, op, res);
+	switch (op->code) {
+#define OP_CALL(code, fn, known) \
+	case code: res->status = end_of_op(e, known, fn(e, op, res)); return;
 		OPS(OP_CALL)
 #undef OP_CALL
 	default: __builtin_unreachable(); /* of no phase: never admitted */
@@ -183,15 +193,15 @@ const struct engine_config *engine_config(const struct engine *e)
 	return &e->st->config;
 }
 
-/* Before the machine runs: may this op come now? The first one that runs makes it run. */
-static __attribute__((noinline)) u32 admit_early(struct machine_state *st, u32 code)
+/* Before the machine runs: may this op come now? */
+static u32 admit_early(const struct machine_state *st, u32 code)
 {
 	if (!(op_table[code] >> st->phase & 1))
 		return op_table[code] && st->phase == PHASE_LOADING ? STATUS_BUSY : STATUS_INVALID;
 	return STATUS_OK;
 }
 
-static __attribute__((noinline)) u32 admit_task(struct engine *e, const struct engine_op *op)
+static u32 admit_task(struct engine *e, const struct engine_op *op)
 {
 	const struct task *t = task_find(e, op->task);
 
@@ -203,48 +213,60 @@ static __attribute__((noinline)) u32 admit_task(struct engine *e, const struct e
 }
 
 /* Who asks, and may this op run now? */
-static inline u32 admit(struct engine *e, const struct engine_op *op, u32 code)
+static u32 admit(struct engine *e, const struct engine_op *op)
 {
-	struct machine_state *st = e->st;
-	u32 known = op_table[code], status;
+	const struct machine_state *st = e->st;
+	u32 code = op->code < OP_CODE_END ? op->code : 0, known = op_table[code], status;
 
-	if (__builtin_expect(st->phase != PHASE_RUNNING, 0)) {
-		status = admit_early(st, code);
-		if (status != STATUS_OK)
-			return status;
-	} else if (!(known & IN_RUNNING)) {
-		return STATUS_INVALID;
-	}
+	status = st->phase != PHASE_RUNNING ? admit_early(st, code)
+		 : known & IN_RUNNING	    ? STATUS_OK
+					    : STATUS_INVALID;
+	if (status != STATUS_OK)
+		return status;
 	if (op->cpu >= st->layout.cpus)
 		return STATUS_INVALID;
 	if (op->task)
-		status = admit_task(e, op);
-	else
-		status = known & USER_ONLY ? STATUS_NOT_OWNER : STATUS_OK;
-	if (__builtin_expect(st->phase == PHASE_FRESH, 0) && status == STATUS_OK &&
-	    code != OP_LOAD_STATE)
-		st->phase = PHASE_RUNNING;
-	return status;
+		return admit_task(e, op);
+	return known & USER_ONLY ? STATUS_NOT_OWNER : STATUS_OK;
+}
+
+/* Any op. The first that runs, but for LoadState, makes the machine run. */
+static __attribute__((noinline)) bool is_admitted(struct engine *e, const struct engine_op *op,
+						  struct engine_result *res)
+{
+	res->status = admit(e, op);
+	if (res->status != STATUS_OK)
+		return false;
+	if (e->st->phase == PHASE_FRESH && op->code != OP_LOAD_STATE)
+		e->st->phase = PHASE_RUNNING;
+	return true;
+}
+
+/* What most ops are: the machine runs, and who asks is a kernel context, or the task that is
+ * current on the CPU that it names, while nobody sleeps. */
+static inline bool is_plain(const struct machine_state *st, const struct engine_op *op)
+{
+	if (op->code >= OP_CODE_END || st->phase != PHASE_RUNNING || op->cpu >= st->layout.cpus)
+		return false;
+	if (!op->task)
+		return op_table[op->code] & RUNS_AS_KERNEL;
+	return op_table[op->code] & IN_RUNNING && st->user.cpu[op->cpu].current == op->task &&
+	       !st->map.pkmap.nr_sleepers;
 }
 
 void engine_execute(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
-	u32 code = op->code < OP_CODE_END ? op->code : 0, status;
+	struct machine_state *st = e->st;
 
-	res->op = ++e->st->op_count;
+	res->op = ++st->op_count;
 	res->data_len = 0;
 	for (u32 i = 0; i < OP_VALUES; i++)
 		res->values[i] = 0;
-	status = admit(e, op, code);
-	if (__builtin_expect(status != STATUS_OK, 0)) {
-		res->status = status;
+	if (__builtin_expect(!is_plain(st, op), 0) && !is_admitted(e, op, res))
 		return;
-	}
 	e->op_owner = op->owner;
 	e->op_cpu = op->cpu;
-	res->status = call(e, code, op, res);
-	if (e->st->map.vmap.lazy_pages)
-		vmap_end_of_op(e);
+	call(e, op, res);
 }
 
 /* A snapshot and a fork are made by the host, from a machine whose TLBs hold

@@ -44,7 +44,7 @@ s/^  rpc Fork(.*/&\n  rpc AddNumbers(.zoned.v1.AddNumbers) returns (.zoned.v1.Ad
 	proto/zoned/v1/memory.proto
 # The function and the row.
 sed -i 's/^#define OPS(X)/static op_fn op_add_numbers;\n\n&/
-s/^\tX(OP_FORK, .*/& \\\n\tX(OP_ADD_NUMBERS, op_add_numbers, BOOTED, false)/' server/engine/machine.c
+s/^\tX(OP_FORK, .*/& \\\n\tX(OP_ADD_NUMBERS, op_add_numbers, BOOTED)/' server/engine/machine.c
 cat >>server/engine/machine.c <<'C'
 
 static u32 op_add_numbers(struct engine *e, const struct engine_op *op, struct engine_result *res)
