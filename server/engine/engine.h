@@ -118,7 +118,8 @@ enum {
 
 struct engine {
 	/* Pointer to the byte at kernel virtual address 0 of the direct map, as an
-	 * integer: at() adds. In the guest it is 0. */
+	 * integer: at() adds. In the guest it is 0, which its compiler knows
+	 * (ENGINE_IN_PLACE). */
 	uintptr_t bias;
 	struct machine_state *st; /* cached */
 	struct page *mem_map;	  /* cached */
@@ -137,6 +138,16 @@ struct engine {
 	struct page_route page_route[PAGE_ROUTES];
 	s32 page_limit[PAGE_LIMITS];
 };
+
+static inline uintptr_t bias_of(const struct engine *e)
+{
+#ifdef ENGINE_IN_PLACE
+	(void)e;
+	return 0;
+#else
+	return e->bias;
+#endif
+}
 
 /* Before a machine is made or taken up: where its events go. */
 static inline void engine_set_events(struct engine *e, struct engine_event *buffer, u32 max)

@@ -54,12 +54,12 @@ static inline u64 op_number(const struct engine *e)
 /* The byte at kernel virtual address `ref` of the direct map. */
 static inline void *at(const struct engine *e, ref_t ref)
 {
-	return (void *)(e->bias + ref);
+	return (void *)(bias_of(e) + ref);
 }
 
 static inline ref_t ref_of(const struct engine *e, const void *p)
 {
-	return (ref_t)((uintptr_t)p - e->bias);
+	return (ref_t)((uintptr_t)p - bias_of(e));
 }
 
 /* A lowmem frame's address in the direct map. */

@@ -65,7 +65,7 @@ struct kmap_stack *cpu_kmap_stack(struct engine *e, u32 cpu);
 
 static inline struct mm *task_mm(const struct engine *e, const struct task *t)
 {
-	return (struct mm *)(e->bias + t->mm);
+	return (struct mm *)(bias_of(e) + t->mm);
 }
 
 /* CPUs whose current task has this pgd. */
