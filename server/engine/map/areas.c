@@ -97,20 +97,20 @@ static struct leaf *leaf_at(struct engine *e, const struct area_map *m, u32 i)
 	return at(e, entry_at(e, m, i)->leaf);
 }
 
-/* How many of `nr` ascending keys, `stride` words apart, are below `bound`. What is left
- * halves whatever a key says, so that the compiler needs no branch that nobody could
+/* How many of `nr` ascending keys, `stride` words apart, are at or below `bound`. What is
+ * left halves whatever a key says, so that the compiler needs no branch that nobody could
  * predict. */
-static inline u32 keys_below(const u32 *key, u32 stride, u32 nr, u64 bound)
+static inline u32 keys_up_to(const u32 *key, u32 stride, u32 nr, u32 bound)
 {
-	u32 below = 0;
+	u32 n = 0;
 
 	while (nr) {
 		u32 half = (nr + 1) / 2;
 
-		below += key[(size_t)(below + half - 1) * stride] < bound ? half : 0;
+		n += key[(size_t)(n + half - 1) * stride] <= bound ? half : 0;
 		nr -= half;
 	}
-	return below;
+	return n;
 }
 
 enum {
@@ -120,19 +120,16 @@ enum {
 
 /* The same of the directory's keys, `offset` words into an entry. Chunks first: all but
  * the last are full. */
-static inline u32 entries_below(struct engine *e, const struct area_map *m, u32 offset, u64 bound)
+static u32 entries_up_to(struct engine *e, const struct area_map *m, u32 offset, u32 bound)
 {
 	u32 low = 0, high = m->nr_leaves / CHUNK_ENTRIES;
 
-	/* Most maps are small. */
-	if (m->nr_leaves == 1)
-		return ((const u32 *)entry_at(e, m, 0))[offset] < bound;
 	while (low < high) {
 		u32 middle = (low + high) / 2;
 		const struct entry *last =
 		    entry_at(e, m, middle * CHUNK_ENTRIES + CHUNK_ENTRIES - 1);
 
-		if (((const u32 *)last)[offset] < bound)
+		if (((const u32 *)last)[offset] <= bound)
 			low = middle + 1;
 		else
 			high = middle;
@@ -140,22 +137,40 @@ static inline u32 entries_below(struct engine *e, const struct area_map *m, u32 
 	low *= CHUNK_ENTRIES;
 	u32 nr = m->nr_leaves - low < CHUNK_ENTRIES ? m->nr_leaves - low : CHUNK_ENTRIES;
 
-	return nr ? low + keys_below((const u32 *)entry_at(e, m, low) + offset, ENTRY_WORDS, nr,
+	return nr ? low + keys_up_to((const u32 *)entry_at(e, m, low) + offset, ENTRY_WORDS, nr,
 				     bound)
 		  : low;
 }
 
 /* How many entries have `last` at or below va: the index of the first leaf that
  * reaches above it. */
-static u32 leaf_above(struct engine *e, const struct area_map *m, va_t va)
+static inline u32 leaf_above(struct engine *e, const struct area_map *m, va_t va)
 {
-	return entries_below(e, m, offsetof(struct entry, last) / sizeof(u32), (u64)va + 1);
+	u32 nr = m->nr_leaves;
+
+	if (!nr)
+		return 0;
+	const struct entry *end = entry_at(e, m, nr - 1);
+
+	/* Most maps are small, and what is looked for is often the newest, which came behind
+	 * all others. */
+	if (nr == 1 || end->first <= va)
+		return nr - (end->last > va);
+	return entries_up_to(e, m, offsetof(struct entry, last) / sizeof(u32), va);
 }
 
 /* How many entries have `first` below va. */
-static u32 leaves_below(struct engine *e, const struct area_map *m, va_t va)
+static inline u32 leaves_below(struct engine *e, const struct area_map *m, va_t va)
 {
-	return entries_below(e, m, offsetof(struct entry, first) / sizeof(u32), va);
+	u32 nr = m->nr_leaves;
+
+	if (!nr || !va)
+		return 0;
+	const struct entry *end = entry_at(e, m, nr - 1);
+
+	if (nr == 1 || end->first < va)
+		return nr - (end->first >= va);
+	return entries_up_to(e, m, offsetof(struct entry, first) / sizeof(u32), va - 1);
 }
 
 static u32 largest_gap(const struct leaf *leaf)
@@ -262,23 +277,16 @@ static void leaf_drop(struct engine *e, struct area_map *m, u32 i)
 
 struct area *area_find_next(struct engine *e, struct area_map *m, va_t va)
 {
-	const struct entry *entry;
-	u32 i = 0;
+	u32 i = leaf_above(e, m, va);
 
-	/* Most maps are small. */
-	if (m->nr_leaves != 1)
-		i = leaf_above(e, m, va);
 	if (i == m->nr_leaves)
 		return NULL;
-	entry = entry_at(e, m, i);
-	if (entry->last <= va)
-		return NULL;
-	struct leaf *leaf = at(e, entry->leaf);
+	struct leaf *leaf = leaf_at(e, m, i);
 
 	/* The last one does reach above va, and is often the one: the newest. */
 	if (leaf->nr == 1 || leaf->area[leaf->nr - 2].end <= va)
 		return &leaf->area[leaf->nr - 1];
-	return &leaf->area[keys_below(&leaf->area[0].end, AREA_WORDS, leaf->nr - 1, (u64)va + 1)];
+	return &leaf->area[keys_up_to(&leaf->area[0].end, AREA_WORDS, leaf->nr - 1, va)];
 }
 
 struct area *area_find(struct engine *e, struct area_map *m, va_t va)
@@ -294,7 +302,7 @@ static u32 position_of(const struct leaf *leaf, va_t va)
 	/* What is new often comes behind all others. */
 	if (leaf->nr && leaf->area[leaf->nr - 1].start < va)
 		return leaf->nr;
-	return keys_below(&leaf->area[0].start, AREA_WORDS, leaf->nr, va);
+	return va ? keys_up_to(&leaf->area[0].start, AREA_WORDS, leaf->nr, va - 1) : 0;
 }
 
 struct area *area_find_prev(struct engine *e, struct area_map *m, va_t va)
@@ -306,6 +314,11 @@ struct area *area_find_prev(struct engine *e, struct area_map *m, va_t va)
 	struct leaf *leaf = leaf_at(e, m, below - 1);
 
 	return &leaf->area[position_of(leaf, va) - 1];
+}
+
+va_t area_map_end(struct engine *e, const struct area_map *m)
+{
+	return m->nr_leaves ? entry_at(e, m, m->nr_leaves - 1)->last : 0;
 }
 
 /* ---- changing ---- */
@@ -469,29 +482,30 @@ void area_map_clear(struct engine *e, struct area_map *m)
 /* ---- holes ---- */
 
 struct wish {
-	u64 low, high; /* the hole lies in here */
+	va_t low, high; /* the hole lies in here */
 	u32 size, align;
 };
 
 /* The lowest place in the hole [start, end); 0: it does not fit. */
-static va_t place_low(const struct wish *w, u64 start, u64 end)
+static va_t place_low(const struct wish *w, va_t start, va_t end)
 {
-	u64 from = start > w->low ? start : w->low;
-	u64 to = end < w->high ? end : w->high;
+	va_t from = start > w->low ? start : w->low;
+	va_t to = end < w->high ? end : w->high;
+	u32 skipped = -from & (w->align - 1);
 
-	from = (from + w->align - 1) & ~(u64)(w->align - 1);
-	return from + w->size <= to ? (va_t)from : 0;
+	return from < to && to - from >= skipped && to - from - skipped >= w->size ? from + skipped
+										   : 0;
 }
 
-static va_t place_high(const struct wish *w, u64 start, u64 end)
+static va_t place_high(const struct wish *w, va_t start, va_t end)
 {
-	u64 from = start > w->low ? start : w->low;
-	u64 to = end < w->high ? end : w->high;
+	va_t from = start > w->low ? start : w->low;
+	va_t to = end < w->high ? end : w->high;
 
 	if (to < w->size)
 		return 0;
-	to = (to - w->size) & ~(u64)(w->align - 1);
-	return to >= from ? (va_t)to : 0;
+	to = (to - w->size) & ~(w->align - 1);
+	return to >= from ? to : 0;
 }
 
 /* Entries of a chunk are neighbours: passing over those without a hole is what a large
@@ -530,7 +544,8 @@ static u32 pass_down(struct engine *e, const struct area_map *m, u32 i, u32 firs
 		va_t ends = *hole;
 
 		for (i -= (u32)(entry - stop); entry > stop; entry--) {
-			if (entry[-1].maxgap >= size || (u64)entry[-1].last + size <= ends)
+			if (entry[-1].maxgap >= size ||
+			    (ends > entry[-1].last && ends - entry[-1].last >= size))
 				break;
 			ends = entry[-1].first;
 		}

@@ -39,6 +39,9 @@ struct area *area_find_next(struct engine *e, struct area_map *m, va_t va);
 /* The last area that begins below va. */
 struct area *area_find_prev(struct engine *e, struct area_map *m, va_t va);
 
+/* Where the last area ends; 0: there is none. */
+va_t area_map_end(struct engine *e, const struct area_map *m);
+
 /* OK, NO_MEMORY, or LIMIT when the directory is full. The range must be free. */
 u32 area_insert(struct engine *e, struct area_map *m, const struct area *area);
 /* Makes sure that the next `nr` inserts cannot fail. What they do not need stays
