@@ -111,16 +111,30 @@ void vmap_before_access(struct engine *e, u32 cpu, va_t va, u32 length)
 
 /* ---- addresses ---- */
 
-/* Takes addresses for `pages` pages and a guard. OK, NO_SPACE, NO_MEMORY or LIMIT. */
-static u32 take_addresses(struct engine *e, u32 kind, u32 pages, u32 align, va_t *ret_va)
+/* The lowest hole that fits; 0: none. Lazy areas keep their addresses, so that mostly all
+ * holes between areas together would not do, and nobody has to look for one. */
+static va_t lowest_hole(struct engine *e, u32 bytes, u32 align)
 {
 	const struct layout *l = &e->st->layout;
 	struct vmap_state *v = vmap(e);
+	va_t from = l->vmalloc_start, end = area_map_end(e, &v->areas);
+	u32 guards = v->areas.nr_areas - v->lazy_areas;
+	u32 taken = (v->used_pages + guards + v->lazy_pages) << PAGE_SHIFT;
+
+	if (end && end - from - taken < bytes)
+		from = end;
+	return area_lowest_fit(e, &v->areas, from, l->vmalloc_end, bytes, align);
+}
+
+/* Takes addresses for `pages` pages and a guard. OK, NO_SPACE, NO_MEMORY or LIMIT. */
+static u32 take_addresses(struct engine *e, u32 kind, u32 pages, u32 align, va_t *ret_va)
+{
+	struct vmap_state *v = vmap(e);
 	u32 bytes = (pages + 1) << PAGE_SHIFT, status;
-	va_t va = area_lowest_fit(e, &v->areas, l->vmalloc_start, l->vmalloc_end, bytes, align);
+	va_t va = lowest_hole(e, bytes, align);
 
 	if (!va && purge(e))
-		va = area_lowest_fit(e, &v->areas, l->vmalloc_start, l->vmalloc_end, bytes, align);
+		va = lowest_hole(e, bytes, align);
 	if (!va)
 		return STATUS_NO_SPACE;
 	status = area_insert(
