@@ -92,6 +92,12 @@ static struct entry *entry_at(struct engine *e, const struct area_map *m, u32 i)
 	return &c->entry[i % CHUNK_ENTRIES];
 }
 
+/* NULL: the map is empty. */
+static inline struct entry *last_entry(struct engine *e, const struct area_map *m)
+{
+	return m->nr_leaves ? entry_at(e, m, m->nr_leaves - 1) : NULL;
+}
+
 static struct leaf *leaf_at(struct engine *e, const struct area_map *m, u32 i)
 {
 	return at(e, entry_at(e, m, i)->leaf);
@@ -146,12 +152,11 @@ static u32 entries_up_to(struct engine *e, const struct area_map *m, u32 offset,
  * reaches above it. */
 static inline u32 leaf_above(struct engine *e, const struct area_map *m, va_t va)
 {
+	const struct entry *end = last_entry(e, m);
 	u32 nr = m->nr_leaves;
 
-	if (!nr)
+	if (!end)
 		return 0;
-	const struct entry *end = entry_at(e, m, nr - 1);
-
 	/* Most maps are small, and what is looked for is often the newest, which came behind
 	 * all others. */
 	if (nr == 1 || end->first <= va)
@@ -162,12 +167,11 @@ static inline u32 leaf_above(struct engine *e, const struct area_map *m, va_t va
 /* How many entries have `first` below va. */
 static inline u32 leaves_below(struct engine *e, const struct area_map *m, va_t va)
 {
+	const struct entry *end = last_entry(e, m);
 	u32 nr = m->nr_leaves;
 
-	if (!nr || !va)
+	if (!end || !va)
 		return 0;
-	const struct entry *end = entry_at(e, m, nr - 1);
-
 	if (nr == 1 || end->first < va)
 		return nr - (end->first >= va);
 	return entries_up_to(e, m, offsetof(struct entry, first) / sizeof(u32), va - 1);
@@ -275,18 +279,36 @@ static void leaf_drop(struct engine *e, struct area_map *m, u32 i)
 
 /* ---- finding ---- */
 
+/* Most maps are small, and what is looked for is often the newest, behind all others: the two
+ * searches are functions of their own, so that who needs none pays for none. */
+static __attribute__((noinline)) struct leaf *search_leaf(struct engine *e, struct area_map *m,
+							  va_t va)
+{
+	return leaf_at(e, m, leaf_above(e, m, va));
+}
+
+static __attribute__((noinline)) struct area *search_area(struct leaf *leaf, va_t va)
+{
+	return &leaf->area[keys_up_to(&leaf->area[0].end, AREA_WORDS, leaf->nr - 1, va)];
+}
+
 struct area *area_find_next(struct engine *e, struct area_map *m, va_t va)
 {
-	u32 i = leaf_above(e, m, va);
+	u32 nr = m->nr_leaves;
 
-	if (i == m->nr_leaves)
+	if (!nr)
 		return NULL;
-	struct leaf *leaf = leaf_at(e, m, i);
+	const struct entry *entry = entry_at(e, m, nr - 1);
 
-	/* The last one does reach above va, and is often the one: the newest. */
-	if (leaf->nr == 1 || leaf->area[leaf->nr - 2].end <= va)
-		return &leaf->area[leaf->nr - 1];
-	return &leaf->area[keys_up_to(&leaf->area[0].end, AREA_WORDS, leaf->nr - 1, va)];
+	if (entry->last <= va)
+		return NULL;
+	struct leaf *leaf =
+	    nr > 1 && entry->first > va ? search_leaf(e, m, va) : at(e, entry->leaf);
+
+	/* The last one of the leaf does reach above va. */
+	if (leaf->nr > 1 && leaf->area[leaf->nr - 2].end > va)
+		return search_area(leaf, va);
+	return &leaf->area[leaf->nr - 1];
 }
 
 struct area *area_find(struct engine *e, struct area_map *m, va_t va)
@@ -318,7 +340,9 @@ struct area *area_find_prev(struct engine *e, struct area_map *m, va_t va)
 
 va_t area_map_end(struct engine *e, const struct area_map *m)
 {
-	return m->nr_leaves ? entry_at(e, m, m->nr_leaves - 1)->last : 0;
+	const struct entry *end = last_entry(e, m);
+
+	return end ? end->last : 0;
 }
 
 /* ---- changing ---- */
@@ -368,14 +392,14 @@ static u32 directory_new(struct engine *e, struct area_map *m)
 	return status;
 }
 
-u32 area_insert(struct engine *e, struct area_map *m, const struct area *area)
+static __attribute__((noinline)) u32 insert_anywhere(struct engine *e, struct area_map *m,
+						     const struct area *area)
 {
 	u32 status = m->directory ? STATUS_OK : directory_new(e, m);
 	u32 i, position;
 
 	if (status != STATUS_OK)
 		return status;
-	ENGINE_ASSERT(e, area->start < area->end);
 	i = leaves_below(e, m, area->start);
 	i -= i > 0; /* below all others: at the front of the first leaf */
 	struct entry *entry = entry_at(e, m, i);
@@ -397,6 +421,23 @@ u32 area_insert(struct engine *e, struct area_map *m, const struct area *area)
 	leaf->nr++;
 	m->nr_areas++;
 	entry_follow(entry, leaf, hole, gap_beside(leaf, position));
+	return STATUS_OK;
+}
+
+u32 area_insert(struct engine *e, struct area_map *m, const struct area *area)
+{
+	struct entry *end = last_entry(e, m);
+	struct leaf *leaf = end ? at(e, end->leaf) : NULL;
+
+	ENGINE_ASSERT(e, area->start < area->end);
+	/* What is new often comes behind all others. */
+	if (!leaf || leaf->nr == LEAF_AREAS || area->start < end->last)
+		return insert_anywhere(e, m, area);
+	if (area->start - end->last > end->maxgap)
+		end->maxgap = area->start - end->last;
+	end->last = area->end;
+	leaf->area[leaf->nr++] = *area;
+	m->nr_areas++;
 	return STATUS_OK;
 }
 
@@ -556,28 +597,38 @@ static u32 pass_down(struct engine *e, const struct area_map *m, u32 i, u32 firs
 	return i;
 }
 
-va_t area_lowest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size, u32 align)
+/* Where there are areas above w->low. */
+static __attribute__((noinline)) va_t lowest_between(struct engine *e, const struct area_map *m,
+						     const struct wish *w)
 {
-	const struct wish w = {low, high, size, align};
-	u32 i = leaf_above(e, m, low), end = leaves_below(e, m, high);
+	u32 i = leaf_above(e, m, w->low), end = leaves_below(e, m, w->high);
 	/* Where the hole before i begins. Below `low` nothing is looked for. */
 	va_t hole = i ? entry_at(e, m, i - 1)->last : 0;
 
-	hole = hole < low ? low : hole;
-	while ((i = pass_up(e, m, i, end, size, &hole)) < end) {
+	hole = hole < w->low ? w->low : hole;
+	while ((i = pass_up(e, m, i, end, w->size, &hole)) < end) {
 		const struct entry *entry = entry_at(e, m, i++);
 		const struct leaf *leaf = at(e, entry->leaf);
-		va_t va = place_low(&w, hole, entry->first);
+		va_t va = place_low(w, hole, entry->first);
 
-		for (u32 k = 1; !va && k < leaf->nr && entry->maxgap >= size; k++) {
-			if (leaf->area[k].start - leaf->area[k - 1].end >= size)
-				va = place_low(&w, leaf->area[k - 1].end, leaf->area[k].start);
+		for (u32 k = 1; !va && k < leaf->nr && entry->maxgap >= w->size; k++) {
+			if (leaf->area[k].start - leaf->area[k - 1].end >= w->size)
+				va = place_low(w, leaf->area[k - 1].end, leaf->area[k].start);
 		}
 		if (va)
 			return va;
 		hole = entry->last;
 	}
-	return place_low(&w, hole, i < m->nr_leaves ? entry_at(e, m, i)->first : high);
+	return place_low(w, hole, i < m->nr_leaves ? entry_at(e, m, i)->first : w->high);
+}
+
+va_t area_lowest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size, u32 align)
+{
+	const struct wish w = {low, high, size, align};
+
+	if (area_map_end(e, m) <= low)
+		return place_low(&w, low, high);
+	return lowest_between(e, m, &w);
 }
 
 va_t area_highest_fit(struct engine *e, struct area_map *m, va_t low, va_t high, u32 size,
