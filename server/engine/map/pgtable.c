@@ -396,14 +396,17 @@ u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 wi
 	return clear_at(e, run_slot(e, run, va), va, window);
 }
 
+/* From the end: what a process maps goes downwards, so that what is left lies there. */
 static bool is_empty(const struct engine *e, pfn_t table)
 {
-	const u64 *words = at(e, frame_ref(e, table));
-	u64 any = 0;
+	const u64 *w = at(e, frame_ref(e, table));
 
-	for (u32 i = 0; i < PAGE_SIZE / sizeof(u64); i++)
-		any |= words[i];
-	return !any;
+	for (u32 i = PAGE_SIZE / sizeof *w; i; i -= 8) {
+		if (w[i - 1] | w[i - 2] | w[i - 3] | w[i - 4] | w[i - 5] | w[i - 6] | w[i - 7] |
+		    w[i - 8])
+			return false;
+	}
+	return true;
 }
 
 u32 pgtable_prune(struct engine *e, pfn_t pgd, va_t start, va_t end)
