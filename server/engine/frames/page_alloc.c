@@ -380,14 +380,14 @@ static ALWAYS_INLINE bool take_listed(struct engine *e, u32 gfp, u32 order, stru
 	return true;
 }
 
-static ALWAYS_INLINE void hand_out(struct engine *e, struct block *b, u32 gfp, u32 order)
+static ALWAYS_INLINE void hand_out(struct engine *e, struct block *b, u32 gfp, u32 order, u32 state)
 {
 	u64 number = op_number(e);
 	u32 owner = e->op_owner;
 	struct page *p = &e->mem_map[b->pfn];
 
 	/* It was a list's first, so that prev is 0, and nothing uses what is free. */
-	p->flags = page_head_flags(FRAME_ALLOCATED, order, 0);
+	p->flags = page_head_flags(state, order, 0);
 	p->next = 0;
 	p->owner = owner;
 	p->op = number;
@@ -418,7 +418,7 @@ static __attribute__((noinline)) struct block alloc_block(struct engine *e, u32 
 		return b;
 	b.zone = frame_zone(e, b.pfn);
 	b.type = pageblock_type(e, b.zone, b.pfn);
-	hand_out(e, &b, gfp, order);
+	hand_out(e, &b, gfp, order, FRAME_ALLOCATED);
 	return b;
 }
 
@@ -428,7 +428,7 @@ static ALWAYS_INLINE bool alloc_listed(struct engine *e, u32 gfp, u32 order, str
 {
 	if (__builtin_expect(order > PCP_MAX_ORDER || !take_listed(e, gfp, order, b), 0))
 		return false;
-	hand_out(e, b, gfp, order);
+	hand_out(e, b, gfp, order, FRAME_ALLOCATED);
 	return true;
 }
 
@@ -462,6 +462,40 @@ pfn_t page_alloc(struct engine *e, u32 gfp, u32 order)
 pfn_t page_alloc_user(struct engine *e, u32 gfp)
 {
 	return page_alloc(e, gfp | __GFP_HARDWALL, 0);
+}
+
+/* Looks how many pages can come off the list as it is: that changes nothing of what its zone
+ * has free. False: none. */
+static __attribute__((noinline)) bool look_at_list(struct engine *e, struct page_run *run)
+{
+	const struct page_route *to = route_of(e, run->gfp);
+
+	if (run->gfp & __GFP_ZERO || !route_is_open(e, to, 0))
+		return false;
+	run->zone = to->zone;
+	run->pcp = pcp_of(e, zone_at(e, run->zone));
+	run->list = &run->pcp->list[pcp_list_of(0, to->type)];
+	run->listed = run->list->nr;
+	return run->listed;
+}
+
+pfn_t page_run_next(struct engine *e, struct page_run *run)
+{
+	struct block b = {0};
+
+	if (!run->listed && !look_at_list(e, run)) {
+		b.pfn = alloc_unlisted(e, run->gfp, 0);
+		if (b.pfn)
+			page_set_state(&e->mem_map[b.pfn], run->state);
+		return b.pfn;
+	}
+	run->listed--;
+	b.zone = run->zone;
+	b.pfn = run->list->first;
+	b.type = pageblock_type(e, b.zone, b.pfn);
+	pcp_pop(e, run->pcp, run->list, b.pfn, 0);
+	hand_out(e, &b, run->gfp, 0, run->state);
+	return b.full ? finish_alloc(e, b.pfn, 0, 0) : b.pfn;
 }
 
 /* ---- what a frame is ---- */
@@ -693,18 +727,29 @@ u32 page_free_asked(struct engine *e, pfn_t pfn, u32 order)
 	return order ? free_asked_of_order(e, pfn, order) : free_asked(e, pfn, 0);
 }
 
-void page_free(struct engine *e, pfn_t pfn, u32 order)
+/* Allocated, whatever for, and of this order. */
+static ALWAYS_INLINE void assert_allocated(struct engine *e, pfn_t pfn, u32 order)
 {
 	const struct page *p = &e->mem_map[pfn];
 
-	/* Allocated, whatever for, and of this order. */
 	ENGINE_ASSERT(e, p->flags - page_head_flags(FRAME_PCP + 1, order, 0) <=
 			     PAGE_STATE_MASK - (FRAME_PCP + 1));
 	ENGINE_ASSERT(e, !p->ref);
+}
+
+void page_free(struct engine *e, pfn_t pfn, u32 order)
+{
+	assert_allocated(e, pfn, order);
 	if (order)
 		free_of_order(e, pfn, order);
 	else
 		free_checked(e, pfn, 0);
+}
+
+void page_free_single(struct engine *e, pfn_t pfn)
+{
+	assert_allocated(e, pfn, 0);
+	free_checked(e, pfn, 0);
 }
 
 /* ---- the engine's own frames ---- */

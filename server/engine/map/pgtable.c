@@ -396,6 +396,18 @@ u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 wi
 	return clear_at(e, run_slot(e, run, va), va, window);
 }
 
+void *pgtable_slot(struct engine *e, va_t va)
+{
+	return slot_of(e, e->st->map.kernel_pgd, va);
+}
+
+void *pgtable_make_slot(struct engine *e, va_t va)
+{
+	pfn_t table = table_make(e, e->st->map.kernel_pgd, va);
+
+	return table ? slot_in(e, table, va) : NULL;
+}
+
 /* From the end: what a process maps goes downwards, so that what is left lies there. */
 static bool is_empty(const struct engine *e, pfn_t table)
 {

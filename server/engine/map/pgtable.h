@@ -92,6 +92,11 @@ u64 pgtable_run_get(struct engine *e, struct pgtable_run *run, va_t va);
 u32 pgtable_run_set(struct engine *e, struct pgtable_run *run, va_t va, u64 pte, u32 window);
 u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 window);
 
+/* Where va's PTE lies in the kernel's tables; NULL: there is no table. The other makes the
+ * table, which is not there; NULL: no memory. */
+void *pgtable_slot(struct engine *e, va_t va);
+void *pgtable_make_slot(struct engine *e, va_t va);
+
 /* Frees the user-half tables of [start, end) that have no entry left. Returns how
  * many. A CPU may remember a directory entry, so the caller's flush comes after. */
 u32 pgtable_prune(struct engine *e, pfn_t pgd, va_t start, va_t end);

@@ -22,8 +22,10 @@
 #include "../event.h"
 #include "../frames/page_alloc.h"
 #include "../ops.h"
-#include "pgtable.h"
+#include "pte_run.h"
 #include "use.h"
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 /* Linux's lazy_max_pages() a CPU bit. */
 #define LAZY_PAGES_PER_BIT (32u << (20 - PAGE_SHIFT))
@@ -43,10 +45,20 @@ static u32 area_pages(const struct area *a)
 	return (a->end - a->start) >> PAGE_SHIFT;
 }
 
-static void yield_sometimes(struct engine *e, u32 i)
+/* How many of `pages` pages can be gone through at once: those whose PTEs are in one table. */
+static ALWAYS_INLINE u32 stretch(const struct pte_run *run, u32 pages)
 {
-	if (i && i % ENGINE_YIELD_FRAMES == 0)
+	u32 most = pte_run_length(run);
+
+	return pages < most ? pages : most;
+}
+
+/* Pages first to next - 1 are done: the next one, after a yield now and then. */
+static ALWAYS_INLINE u32 go_on(struct engine *e, u32 first, u32 next)
+{
+	if ((first ^ next) >= ENGINE_YIELD_FRAMES)
 		port_yield(e);
+	return next;
 }
 
 /* ---- lazily freed areas ---- */
@@ -166,26 +178,25 @@ static u32 find_area(struct engine *e, u32 kind, va_t va, struct area **ret)
 static void roll_back(struct engine *e, va_t va, u32 done,
 		      void (*drop)(struct engine *e, pfn_t pfn))
 {
-	struct pgtable_run run = {0};
-
 	while (done--) {
-		yield_sometimes(e, done);
-		drop(e, pte_pfn(pgtable_run_clear(e, &run, page_va(va, done), WINDOW_VMALLOC)));
+		if (done && done % ENGINE_YIELD_FRAMES == 0)
+			port_yield(e);
+		drop(e, pte_pfn(pgtable_clear(e, 0, page_va(va, done), WINDOW_VMALLOC)));
 	}
 	make_lazy(e, area_find(e, &vmap(e)->areas, va));
 }
 
-static inline __attribute__((always_inline)) void unmap_area(struct engine *e, struct area *a,
-							     void (*drop)(struct engine *e,
-									  pfn_t pfn))
+static ALWAYS_INLINE void unmap_area(struct engine *e, struct area *a,
+				     void (*drop)(struct engine *e, pfn_t pfn))
 {
-	struct pgtable_run run = {0};
-	va_t start = a->start;
-	u32 pages = a->a;
+	struct pte_run run = pte_run_at(e, a->start, 0, WINDOW_VMALLOC);
+	u32 pages = a->a, n;
 
-	for (u32 i = 0; i < pages; i++) {
-		yield_sometimes(e, i);
-		drop(e, pte_pfn(pgtable_run_clear(e, &run, page_va(start, i), WINDOW_VMALLOC)));
+	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
+		n = stretch(&run, pages - i);
+		ENGINE_ASSERT(e, pte_run_find(e, &run));
+		for (u32 left = n; left; left--)
+			drop(e, pte_run_clear(e, &run));
 	}
 	vmap(e)->used_pages -= pages;
 	make_lazy(e, a);
@@ -220,11 +231,37 @@ static u32 managed_pages(const struct engine *e)
 	return pages;
 }
 
+/* Frames for an area: returns how many pages have one. */
+static u32 fill(struct engine *e, va_t va, u32 pages, u32 gfp)
+{
+	struct page_run frames = {.gfp = gfp, .state = FRAME_VMALLOC};
+	struct pte_run run = pte_run_at(e, va, PTE_KERNEL_BITS, WINDOW_VMALLOC);
+	u32 n;
+
+	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
+		n = stretch(&run, pages - i);
+		run.slot = NULL;
+		for (u32 left = n; left; left--) {
+			pfn_t pfn = page_run_next(e, &frames);
+
+			if (!pfn)
+				return i + n - left;
+			if (!run.slot && !pte_run_find(e, &run)) {
+				frames.listed = 0; /* a table is a page, too */
+				if (!pte_run_make(e, &run)) {
+					page_free(e, pfn, 0);
+					return i;
+				}
+			}
+			pte_run_set(e, &run, pfn);
+		}
+	}
+	return pages;
+}
+
 u32 op_vmalloc(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
-	u32 pages = pages_of(op->args[0]), gfp = vmalloc_gfp((u32)op->args[1]);
-	struct pgtable_run run = {0};
-	u32 status;
+	u32 pages = pages_of(op->args[0]), gfp = vmalloc_gfp((u32)op->args[1]), status, done;
 	va_t va;
 
 	if (!page_gfp_valid(gfp))
@@ -235,21 +272,10 @@ u32 op_vmalloc(struct engine *e, const struct engine_op *op, struct engine_resul
 	status = take_addresses(e, VMAP_VMALLOC, pages, PAGE_SIZE, &va);
 	if (status != STATUS_OK)
 		return status;
-	for (u32 i = 0; i < pages; i++) {
-		yield_sometimes(e, i);
-		pfn_t pfn = page_alloc(e, gfp, 0);
-
-		if (!pfn) {
-			roll_back(e, va, i, drop_frame);
-			return STATUS_NO_MEMORY;
-		}
-		if (pgtable_run_set(e, &run, page_va(va, i), pte_make(pfn, PTE_KERNEL_BITS),
-				    WINDOW_VMALLOC) != STATUS_OK) {
-			page_free(e, pfn, 0);
-			roll_back(e, va, i, drop_frame);
-			return STATUS_NO_MEMORY;
-		}
-		page_set_state(page_of(e, pfn), FRAME_VMALLOC);
+	done = fill(e, va, pages, gfp);
+	if (done < pages) {
+		roll_back(e, va, done, drop_frame);
+		return STATUS_NO_MEMORY;
 	}
 	vmap(e)->used_pages += pages;
 	res->values[0] = va;
@@ -257,21 +283,34 @@ u32 op_vmalloc(struct engine *e, const struct engine_op *op, struct engine_resul
 	return STATUS_OK;
 }
 
+/* Has somebody mapped any of an area's frames besides? Those cannot go. */
+static bool is_used(struct engine *e, const struct area *a)
+{
+	struct pte_run run = pte_run_at(e, a->start, 0, WINDOW_VMALLOC);
+	u32 n;
+
+	for (u32 i = 0; i < a->a; i = go_on(e, i, i + n)) {
+		n = stretch(&run, a->a - i);
+		ENGINE_ASSERT(e, pte_run_find(e, &run));
+		for (u32 left = n; left; left--, pte_run_next(&run)) {
+			if (page_of(e, pte_pfn(pte_run_get(&run)))->ref)
+				return true;
+		}
+	}
+	return false;
+}
+
 u32 op_vfree(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
-	struct pgtable_run run = {0};
 	struct area *a;
 	u32 status = find_area(e, VMAP_VMALLOC, (va_t)op->args[0], &a);
 
 	(void)res;
 	if (status != STATUS_OK)
 		return status;
-	/* Frames that somebody has mapped besides cannot go. */
-	for (u32 i = 0; i < a->a; i++) {
-		if (page_of(e, pte_pfn(pgtable_run_get(e, &run, page_va(a->start, i))))->ref)
-			return STATUS_BUSY;
-	}
-	unmap_area(e, a, drop_frame);
+	if (is_used(e, a))
+		return STATUS_BUSY;
+	unmap_area(e, a, page_free_single);
 	return STATUS_OK;
 }
 
@@ -287,9 +326,8 @@ static pfn_t listed_pfn(const struct engine_op *op, u32 i)
 
 u32 op_vmap(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
-	u32 pages = op->data_len / (u32)sizeof(u32), prot = (u32)op->args[0], status;
+	u32 pages = op->data_len / (u32)sizeof(u32), prot = (u32)op->args[0], status, n;
 	u64 bits = pte_of_prot(prot ? prot : UPROT_READ | UPROT_WRITE);
-	struct pgtable_run run = {0};
 	va_t va;
 
 	if (!pages || op->data_len % sizeof(u32))
@@ -306,15 +344,19 @@ u32 op_vmap(struct engine *e, const struct engine_op *op, struct engine_result *
 	status = take_addresses(e, VMAP_VMAP, pages, PAGE_SIZE, &va);
 	if (status != STATUS_OK)
 		return status;
-	for (u32 i = 0; i < pages; i++) {
-		yield_sometimes(e, i);
-		status = pgtable_run_set(e, &run, page_va(va, i), pte_make(listed_pfn(op, i), bits),
-					 WINDOW_VMALLOC);
-		if (status != STATUS_OK) {
+
+	struct pte_run run = pte_run_at(e, va, bits, WINDOW_VMALLOC);
+
+	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
+		n = stretch(&run, pages - i);
+		if (!pte_run_find(e, &run) && !pte_run_make(e, &run)) {
 			roll_back(e, va, i, frame_unuse);
-			return status;
+			return STATUS_NO_MEMORY;
 		}
-		frame_use(e, listed_pfn(op, i));
+		for (u32 k = i; k < i + n; k++) {
+			pte_run_set(e, &run, listed_pfn(op, k));
+			frame_use(e, listed_pfn(op, k));
+		}
 	}
 	vmap(e)->used_pages += pages;
 	res->values[0] = va;
@@ -349,9 +391,8 @@ u32 op_ioremap(struct engine *e, const struct engine_op *op, struct engine_resul
 {
 	u64 start = op->args[0] & ~(u64)(PAGE_SIZE - 1);
 	u64 end = (op->args[0] + op->args[1] + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1);
-	u32 pages = (u32)((end - start) >> PAGE_SHIFT), status;
+	u32 pages = (u32)((end - start) >> PAGE_SHIFT), status, n;
 	u64 reach = e->st->layout.pae ? 1ULL << 36 : 1ULL << 32;
-	struct pgtable_run run = {0};
 	va_t va;
 
 	if (end > reach || paddr_is_ram(e, start, end))
@@ -360,16 +401,16 @@ u32 op_ioremap(struct engine *e, const struct engine_op *op, struct engine_resul
 	if (status != STATUS_OK)
 		return status;
 	area_find(e, &vmap(e)->areas, va)->b = (u32)(start >> PAGE_SHIFT);
-	for (u32 i = 0; i < pages; i++) {
-		yield_sometimes(e, i);
-		status = pgtable_run_set(
-		    e, &run, page_va(va, i),
-		    pte_make((pfn_t)(start >> PAGE_SHIFT) + i, PTE_KERNEL_BITS | PTE_PCD | PTE_PWT),
-		    WINDOW_VMALLOC);
-		if (status != STATUS_OK) {
+	struct pte_run run = pte_run_at(e, va, PTE_KERNEL_BITS | PTE_PCD | PTE_PWT, WINDOW_VMALLOC);
+
+	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
+		n = stretch(&run, pages - i);
+		if (!pte_run_find(e, &run) && !pte_run_make(e, &run)) {
 			roll_back(e, va, i, drop_nothing);
-			return status;
+			return STATUS_NO_MEMORY;
 		}
+		for (u32 k = i; k < i + n; k++)
+			pte_run_set(e, &run, (pfn_t)(start >> PAGE_SHIFT) + k);
 	}
 	vmap(e)->used_pages += pages;
 	res->values[0] = va + (u32)(op->args[0] - start);

@@ -1,0 +1,88 @@
+/*
+ * pte_run.h - PTEs of neighbouring pages of the kernel's half, one after the other: their
+ * table is looked up once, and what is the same for all of them is made once.
+ */
+#ifndef ENGINE_PTE_RUN_H
+#define ENGINE_PTE_RUN_H
+
+#include "../event.h"
+#include "pgtable.h"
+
+struct pte_run {
+	u8 *slot; /* where the PTE of va lies, once pte_run_find() says so */
+	va_t va;
+	u32 width; /* bytes of a PTE: 8, or without PAE 4 */
+	u32 window;
+	u64 bits; /* of what is set */
+};
+
+static inline struct pte_run pte_run_at(struct engine *e, va_t va, u64 bits, u32 window)
+{
+	bool pae = e->st->layout.pae;
+
+	return (struct pte_run){
+	    .va = va, .width = pae ? 8 : 4, .window = window, .bits = pae ? bits : bits & ~PTE_NX};
+}
+
+/* How many pages from here on have their PTEs in one table. */
+static inline u32 pte_run_length(const struct pte_run *run)
+{
+	u32 entries = run->width == 8 ? PAGE_SIZE / 8 : PAGE_SIZE / 4;
+
+	return entries - (run->va >> PAGE_SHIFT & (entries - 1));
+}
+
+/* Looks up where the next PTE lies: to be done at the beginning of each such stretch. False:
+ * there is no table; pte_run_make() makes one, and there is no memory for it. */
+static inline bool pte_run_find(struct engine *e, struct pte_run *run)
+{
+	run->slot = pgtable_slot(e, run->va);
+	return run->slot;
+}
+
+static inline bool pte_run_make(struct engine *e, struct pte_run *run)
+{
+	run->slot = pgtable_make_slot(e, run->va);
+	return run->slot;
+}
+
+static inline void pte_run_next(struct pte_run *run)
+{
+	run->slot += run->width;
+	run->va += PAGE_SIZE;
+}
+
+static inline u64 pte_run_get(const struct pte_run *run)
+{
+	return run->width == 8 ? *(const u64 *)run->slot : *(const u32 *)run->slot;
+}
+
+static inline void pte_run_put(const struct pte_run *run, u64 pte)
+{
+	if (run->width == 8)
+		*(u64 *)run->slot = pte;
+	else
+		*(u32 *)run->slot = (u32)pte;
+}
+
+/* Sets the next PTE, with its event. */
+static inline void pte_run_set(struct engine *e, struct pte_run *run, pfn_t pfn)
+{
+	pte_run_put(run, pte_make(pfn, run->bits));
+	event_pte_set(e, run->window, run->va, pfn, pte_bits(run->bits));
+	pte_run_next(run);
+}
+
+/* Clears the next PTE, which is set, with its event, and says whose it was. */
+static inline pfn_t pte_run_clear(struct engine *e, struct pte_run *run)
+{
+	u64 pte = pte_run_get(run);
+	pfn_t pfn = pte_pfn(pte);
+
+	pte_run_put(run, 0);
+	event_pte_cleared(e, run->window, run->va, pfn, pte_bits(pte));
+	pte_run_next(run);
+	return pfn;
+}
+
+#endif
