@@ -38,26 +38,36 @@ static inline bool block_is_own(const struct page *block)
 	return own >> page_state(block) & 1;
 }
 
+/* The same for a frame that has been found to be mappable, or is mapped. */
+static inline struct page *mappable_block(struct engine *e, pfn_t pfn)
+{
+	struct page *p = &e->mem_map[pfn];
+
+	if (__builtin_expect(!(p->flags & PAGE_HEAD), 0)) {
+		pfn = page_block_head(e, pfn);
+		ENGINE_ASSERT(e, pfn);
+		p = &e->mem_map[pfn];
+	}
+	return p;
+}
+
 /* One use more, one less. An anonymous block is freed with its last use: the task that
  * owned it may be gone. */
 static inline void frame_use(struct engine *e, pfn_t pfn)
 {
-	struct page *block = frame_block(e, pfn);
-
-	ENGINE_ASSERT(e, block);
-	block->ref++;
+	mappable_block(e, pfn)->ref++;
 }
 
 static inline void block_unuse(struct engine *e, struct page *block)
 {
-	ENGINE_ASSERT(e, block && block->ref);
+	ENGINE_ASSERT(e, block->ref);
 	if (!--block->ref && page_state(block) == FRAME_ANONYMOUS)
 		block_unused(e, block);
 }
 
 static inline void frame_unuse(struct engine *e, pfn_t pfn)
 {
-	block_unuse(e, frame_block(e, pfn));
+	block_unuse(e, mappable_block(e, pfn));
 }
 
 /* Calls fn with the head of a frame's block, once for each use that this wing has. */
