@@ -481,7 +481,8 @@ u32 op_memblock_alloc(struct engine *e, const struct engine_op *op, struct engin
 
 /* ---- inspection ---- */
 
-/* As /sys/kernel/debug/memblock/memory and .../reserved, one after the other. */
+/* As /sys/kernel/debug/memblock/memory and .../reserved, one after the other. (x86 has no
+ * such files: it gives the arrays up after boot.) */
 u32 inspect_memblock(struct engine *e, const u64 args[OP_ARGS], struct inspect_sink *sink)
 {
 	static const char *const names[NR_ARRAYS] = {"memory", "reserved"};

@@ -2,8 +2,8 @@
  * pcp.h - per-CPU lists: blocks kept between the buddy and who allocates, of orders
  * 0 to 3 and of pageblock_order.
  *
- * Mirrors Linux 6.1's rmqueue_pcplist() and free_unref_page_commit(); the CPU is
- * the one that executes the op.
+ * Mirrors rmqueue_pcplist() and free_unref_page_commit() of Linux 6.1's stable kernels; the
+ * CPU is the one that executes the op.
  */
 #ifndef ENGINE_PCP_H
 #define ENGINE_PCP_H
@@ -11,7 +11,8 @@
 #include "list.h"
 #include "zone_access.h"
 
-/* free_factor stops here: Linux's PCP_BATCH_SCALE_MAX. */
+/* free_factor stops here: Linux's CONFIG_PCP_BATCH_SCALE_MAX, which stable kernels of 6.1
+ * have and 6.1.0 has not. */
 enum { PCP_FREE_FACTOR_MOST = 5 };
 
 /* Has this order lists? */

@@ -17,7 +17,7 @@ enum {
 	/* Migratetypes that have per-CPU lists, and that may merge with each other. */
 	NR_PCP_TYPES = 3,
 	/* Orders 0 to 3 have a per-CPU list for each type; two more are for blocks of
-	 * pageblock_order, non-movable and movable ones (Linux's THP lists). */
+	 * pageblock_order, non-movable and movable ones (Linux's THP lists; 6.1.0 has one). */
 	PCP_MAX_ORDER = 3,
 	PCP_LIST_LARGE = (PCP_MAX_ORDER + 1) * NR_PCP_TYPES,
 	NR_PCP_LISTS = PCP_LIST_LARGE + 2,

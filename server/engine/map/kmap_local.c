@@ -12,9 +12,8 @@
  *  3. `slots` and `atomic` count entries.
  *
  * As in Linux, an unmapped slot is flushed from its CPU's TLB at once, and from no
- * other: nobody else may use it. Unlike Linux, a task may be scheduled on another
- * CPU while it holds mappings (there migration is off); its entries then get that
- * CPU's addresses.
+ * other: nobody else may use it. A task that holds slots can be current on no other
+ * CPU than theirs (Linux disables migration): Schedule sees to that.
  */
 #include "kmap_local.h"
 

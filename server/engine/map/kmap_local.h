@@ -43,7 +43,7 @@ va_t kmap_temporary(struct engine *e, u32 cpu, pfn_t pfn);
 void kunmap_temporary(struct engine *e, u32 cpu, va_t va);
 
 /* Schedule: unmaps the slots of the stack that leaves, maps those of the one that
- * comes, at the same addresses if it stays on its CPU, else at its new CPU's. */
+ * comes. One that has slots comes back to their CPU, so addresses stay. */
 void kmap_switch(struct engine *e, u32 cpu, struct kmap_stack *from, struct kmap_stack *to);
 
 #endif

@@ -13,7 +13,8 @@
  * ran before.
  *
  * Where Schedule refuses: ATOMIC while the one who leaves holds an atomic mapping;
- * BUSY if the one who comes is parked, or current on another CPU.
+ * BUSY if the one who comes is parked, current on another CPU, or holds kmap_local
+ * slots of another.
  */
 #include "task.h"
 #include "../boot/boot.h"
