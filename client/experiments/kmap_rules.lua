@@ -3,9 +3,9 @@ local lesson = require "lesson"
 
 lesson.say([[Short mappings live on a stack: each task has one, with a few slots of the CPU that it
 runs on. That makes them cheap, since nobody else can see them and only one CPU's TLB is concerned, and it
-makes rules. kmap_local() keeps to the stack; kmap_atomic() is the same and forbids its holder to
-sleep or to leave the CPU as well. Each rule is broken here once; the answer is what the machine
-says, and nothing is changed by it.]])
+makes rules. kmap_local_page() keeps to the stack, and its holder to the CPU; kmap_atomic() is the
+same and forbids its holder to sleep or to give the CPU away as well. Each rule is broken here once;
+the answer is what the machine says, and nothing is changed by it.]])
 local m = zoned.machine{name="lesson-rules", replace=true, ram="1G", pae=true, cpus=2}
 local user, heap = lesson.program(m, "1M", "task A")
 local other = m:with{task=zoned.expect{m:task_create()}.task, owner="task B"}
@@ -39,7 +39,7 @@ repeat
 until not answer.ok
 broken("the stack has an end: " .. depth .. " mappings fit", answer, "LIMIT")
 
-lesson.step("kmap_local: nobody else's, and it goes where its task goes")
+lesson.step("kmap_local: nobody else's, and it leaves and returns with its task")
 zoned.expect{A:access{va=two.va, data="A's own", mode="WRITE", privilege="KERNEL"}}
 zoned.expect{m:schedule(b)}
 lesson.line("task B runs on the CPU now: the switch took A's mappings out of the tables")
