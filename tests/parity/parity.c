@@ -14,9 +14,10 @@
  *   --filled   tasks hold the whole pkmap window first, so that kmap parks
  *   --loaded   the machine takes the allocator state of another that has lived (LoadState)
  *
- * A difference in an answer is found at its op; one in RAM at the next digest, and a
- * second run of the same stream, with a digest after every op, says which op made it. So
- * the command that a failure prints has the shortest prefix of the stream that fails.
+ * A difference in an answer is found at its op; one in RAM at the next digest, or by an
+ * answer that comes of it. A second run of the same stream, with a digest after every op, says
+ * whether an op before made RAM differ, and which. So the command that a failure prints has
+ * the shortest prefix of the stream that fails.
  *
  * What may differ is masked in one place: engine_digest() leaves out the host window, which
  * is the guest kernel's own, the detail level, which is no state, and of page tables the
@@ -141,23 +142,37 @@ static u32 cpus_of(const struct options *o)
 	return o->setup.config.cpus ? o->setup.config.cpus : 1;
 }
 
-static bool complain(const struct options *o, const struct pair *p, const char *what)
+/* What went wrong first in a run, and at which op. */
+struct complaint {
+	u64 op;
+	char what[400];
+};
+
+static struct complaint complaint;
+
+static bool complain(const struct pair *p, const char *what)
+{
+	complaint.op = p->executed;
+	snprintf(complaint.what, sizeof complaint.what, "%s", what);
+	return false;
+}
+
+static void tell(const struct options *o, const struct complaint *said)
 {
 	const struct engine_config *c = &o->setup.config;
 
 	printf("FAILED at op %" PRIu64 ": %s\nagain: parity --seed %" PRIu64 " --ops %" PRIu64
 	       " --ram %" PRIu64 " --split 0x%x --preset %u --cpus %u --highmem %" PRIu64
 	       "%s%s%s%s%s\n",
-	       p->executed, what, o->seed, p->executed, c->ram >> 20, c->page_offset, c->preset,
+	       said->op, said->what, o->seed, said->op, c->ram >> 20, c->page_offset, c->preset,
 	       cpus_of(o), c->highmem >> 20, c->flags & CONFIG_PAE ? " --pae" : "",
 	       c->flags & CONFIG_EARLY ? " --early" : "",
 	       c->flags & CONFIG_POISON_FREE ? " --poison" : "",
 	       o->setup.beginning == FILLED ? " --filled" : "",
 	       o->setup.beginning == LOADED ? " --loaded" : "");
-	return false;
 }
 
-static bool same_events(const struct options *o, struct pair *p)
+static bool same_events(struct pair *p)
 {
 	char text[200];
 
@@ -171,19 +186,19 @@ static bool same_events(const struct options *o, struct pair *p)
 			 "event %u: guest kind %u %x %x %x %x, simulation kind %u %x %x %x %x", i,
 			 g->kind, g->w[0], g->w[1], g->w[2], g->w[3], s->kind, s->w[0], s->w[1],
 			 s->w[2], s->w[3]);
-		return complain(o, p, text);
+		return complain(p, text);
 	}
 	if (p->nr_events != p->guest.nr_events) {
 		snprintf(text, sizeof text, "guest has %u events, simulation %u",
 			 p->guest.nr_events, p->nr_events);
-		return complain(o, p, text);
+		return complain(p, text);
 	}
 	p->nr_events = 0;
 	return true;
 }
 
-static bool same_result(const struct options *o, struct pair *p, const struct engine_op *op,
-			const struct engine_result *g, const struct engine_result *s)
+static bool same_result(struct pair *p, const struct engine_op *op, const struct engine_result *g,
+			const struct engine_result *s)
 {
 	char text[300];
 
@@ -198,7 +213,7 @@ static bool same_result(const struct options *o, struct pair *p, const struct en
 		 contract_ops[op->code].name, (u64)op->args[0], (u64)op->args[1], (u64)op->args[2],
 		 (u64)op->args[3], op->task, g->status, (u64)g->values[0], (u64)g->values[1],
 		 g->data_len, s->status, (u64)s->values[0], (u64)s->values[1], s->data_len);
-	return complain(o, p, text);
+	return complain(p, text);
 }
 
 static bool same_digest(struct pair *p)
@@ -252,19 +267,19 @@ static bool execute(const struct options *o, struct pair *p, struct stream *stre
 	if (o->verbose)
 		describe(p, op);
 	if (sim_execute(p->sim, op, &s, false) != SIM_DONE)
-		return complain(o, p, sim_lost_reason(p->sim));
+		return complain(p, sim_lost_reason(p->sim));
 	if (!guest_execute(&p->guest, op, &g))
-		return complain(o, p, p->guest.error);
+		return complain(p, p->guest.error);
 	if (o->verbose)
 		printf(" -> status %u, %" PRIx64 " %" PRIx64 "\n", s.status, (u64)s.values[0],
 		       (u64)s.values[1]);
-	if (!same_result(o, p, op, &g, &s) || !same_events(o, p))
+	if (!same_result(p, op, &g, &s) || !same_events(p))
 		return false;
 	if (p->nr_completions != p->guest.nr_completions ||
 	    memcmp(p->completions, p->guest.completions,
 		   (p->nr_completions < MAX_COMPLETIONS ? p->nr_completions : MAX_COMPLETIONS) *
 		       sizeof p->completions[0]) != 0)
-		return complain(o, p, "sleepers woke otherwise");
+		return complain(p, "sleepers woke otherwise");
 	p->ok += s.status == STATUS_OK;
 	issued[op->code]++;
 	succeeded[op->code] += s.status == STATUS_OK;
@@ -411,10 +426,10 @@ static bool start(const struct options *o, struct pair *p)
 
 	p->sim = sim_new(&o->setup.config, &hooks, &why);
 	if (!p->sim)
-		return complain(o, p, why.text);
+		return complain(p, why.text);
 	if (!guest_start(&p->guest, o->image, &o->setup.config, o->setup.config.ram))
-		return complain(o, p, p->guest.error);
-	return same_events(o, p);
+		return complain(p, p->guest.error);
+	return same_events(p);
 }
 
 static void finish(struct pair *p)
@@ -460,16 +475,20 @@ static u64 run(const struct options *o, u64 from, u64 every, bool *ret_ok)
 
 static bool compare(const struct options *o)
 {
-	struct pair at = {.executed = 0};
+	struct complaint first;
 	bool ok;
-	u64 differs = run(o, 0, DIGEST_OPS, &ok);
+	u64 at = run(o, 0, DIGEST_OPS, &ok);
 
-	if (!differs)
-		return ok;
-	at.executed = run(o, differs > DIGEST_OPS ? differs - DIGEST_OPS : 0, 1, &ok);
-	if (!at.executed)
-		at.executed = differs;
-	return ok && complain(o, &at, "RAM differs");
+	if (ok && !at)
+		return true;
+	first = at ? (struct complaint){at, "RAM differs"} : complaint;
+	/* Either may come of RAM that has differed since the last digest that did not. */
+	if (first.op)
+		at = run(o, (first.op - 1) / DIGEST_OPS * DIGEST_OPS, 1, &ok);
+	if (at)
+		first = (struct complaint){at, "RAM differs"};
+	tell(o, &first);
+	return false;
 }
 
 /* How often each op of the contract came and was OK. False when one never was, in a run
