@@ -23,6 +23,8 @@
 #include "route.h"
 #include "zone_access.h"
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 /* Which types to try, in this order, when one has run out. Linux's fallbacks[]. */
 static const u8 fallback_types[NR_PCP_TYPES][NR_PCP_TYPES - 1] = {
     [MIGRATE_UNMOVABLE] = {MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE},
@@ -35,7 +37,8 @@ static bool may_merge(u32 type)
 	return type < NR_PCP_TYPES;
 }
 
-static void link_head(struct engine *e, struct zone *z, pfn_t pfn, u32 order, u32 type)
+static ALWAYS_INLINE void link_head(struct engine *e, struct zone *z, pfn_t pfn, u32 order,
+				    u32 type)
 {
 	e->mem_map[pfn].flags = page_head_flags(FRAME_FREE, order, type);
 	list_push_head(e->mem_map, &z->free_list[order][type], pfn);
@@ -59,7 +62,7 @@ static void unlink_block(struct engine *e, struct zone *z, pfn_t pfn)
 /* Is this frame the head of a free block of this order, of this zone? */
 static bool is_free_block(const struct engine *e, const struct zone *z, pfn_t pfn, u32 order)
 {
-	return pfn >= z->start && pfn < z->end &&
+	return pfn - z->start < zone_spanned(z) &&
 	       (e->mem_map[pfn].flags & (PAGE_HEAD | PAGE_ORDER_MASK | PAGE_STATE_MASK)) ==
 		   page_head_flags(FRAME_FREE, order, 0);
 }
@@ -73,41 +76,55 @@ u32 buddy_count(const struct zone *z, u32 order, u32 type)
 
 /* ---- taking ---- */
 
-/* Gives the upper halves back until the block has the wanted order. */
-static void split(struct engine *e, u32 zone, pfn_t pfn, u32 from, u32 to, u32 type)
+/* Makes pieces of a block and takes the first `taken`. One after the other each would have
+ * been the head of what was left, or split off it, so these are the splits; the rest stays in
+ * pieces as large as they may be. The lists that those go to are empty, or the block would
+ * not have been taken. */
+static void split(struct engine *e, u32 zone, pfn_t pfn, u32 from, u32 to, u32 type, u32 taken)
 {
 	struct zone *z = zone_at(e, zone);
+	pfn_t rest = pfn + (taken << to);
 
-	for (u32 order = from; order-- > to;)
-		link_head(e, z, pfn + pages_of_order(order), order, type);
 	event_split(e, pfn, from, to, zone, type);
+	/* Every second piece was a half of a larger one. */
+	for (u32 i = 2; i < taken; i += 2)
+		event_split(e, pfn + (i << to), to + (u32)__builtin_ctz(i), to, zone, type);
+	while (rest < pfn + pages_of_order(from)) {
+		u32 order = (u32)__builtin_ctz(rest);
+
+		link_head(e, z, rest, order, type);
+		rest += pages_of_order(order);
+	}
 }
 
-static inline pfn_t take_exact(struct engine *e, u32 zone, u32 order, u32 type)
+static ALWAYS_INLINE u32 take_exact(struct engine *e, u32 zone, u32 order, u32 type, u32 most,
+				    pfn_t *ret_first)
 {
 	struct zone *z = zone_at(e, zone);
-	u32 from = order;
+	u32 from = order, pieces;
 	pfn_t pfn;
 
 	while (from < MAX_ORDER && !z->free_list[from][type].first)
 		from++;
-	if (z->free_list[from][type].first) {
-		pfn = z->free_list[from][type].first;
-		list_pop_head(e->mem_map, &z->free_list[from][type], pfn);
-		e->mem_map[pfn].flags = 0;
-	} else {
+	pfn = buddy_pop(e, zone, from, type);
+	if (!pfn)
 		pfn = type == MIGRATE_MOVABLE ? frontier_take(z) : 0;
-		if (!pfn)
-			return 0;
-	}
-	if (from > order)
-		split(e, zone, pfn, from, order, type);
-	return pfn;
+	if (!pfn)
+		return 0;
+	*ret_first = pfn;
+	if (from == order)
+		return 1;
+	pieces = 1u << (from - order);
+	most = most < pieces ? most : pieces;
+	split(e, zone, pfn, from, order, type, most);
+	return most;
 }
 
 pfn_t buddy_take_exact(struct engine *e, u32 zone, u32 order, u32 type)
 {
-	return take_exact(e, zone, order, type);
+	pfn_t pfn;
+
+	return take_exact(e, zone, order, type, 1, &pfn) ? pfn : 0;
 }
 
 /* ---- falling back ---- */
@@ -255,7 +272,7 @@ static pfn_t fallback_block(struct engine *e, struct zone *z, u32 order, u32 typ
 /* Brings blocks of another type to the lists of this one: the largest there are, so
  * that it happens rarely. A MOVABLE request that may not have the whole pageblock
  * takes the smallest instead: it fragments nothing for good. False: none left. */
-static bool fall_back(struct engine *e, u32 zone, u32 order, u32 type)
+static __attribute__((noinline)) bool fall_back(struct engine *e, u32 zone, u32 order, u32 type)
 {
 	struct zone *z = zone_at(e, zone);
 	pfn_t pfn = 0;
@@ -272,12 +289,23 @@ static bool fall_back(struct engine *e, u32 zone, u32 order, u32 type)
 	return true;
 }
 
+u32 buddy_take_run(struct engine *e, u32 zone, u32 order, u32 type, u32 most, pfn_t *ret_first)
+{
+	u32 nr;
+
+	do {
+		nr = take_exact(e, zone, order, type, most, ret_first);
+	} while (!nr && fall_back(e, zone, order, type));
+	return nr;
+}
+
 pfn_t buddy_take(struct engine *e, u32 zone, u32 order, u32 type)
 {
-	pfn_t pfn = take_exact(e, zone, order, type);
+	pfn_t pfn;
 
-	if (!pfn && fall_back(e, zone, order, type))
+	do {
 		pfn = buddy_take_exact(e, zone, order, type);
+	} while (!pfn && fall_back(e, zone, order, type));
 	return pfn;
 }
 
@@ -317,21 +345,23 @@ bool buddy_is_mergeable(struct engine *e, u32 zone, pfn_t pfn, u32 order)
 	       types_may_merge(e, zone, buddy, order, pageblock_type(e, zone, pfn));
 }
 
-void buddy_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type, enum free_where where)
+static ALWAYS_INLINE void free_one(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type,
+				   enum free_where where)
 {
 	struct zone *z = zone_at(e, zone);
+	struct page *map = e->mem_map;
 
-	while (order < MAX_ORDER) {
+	map[pfn].flags = 0;
+	for (; order < MAX_ORDER; order++) {
 		pfn_t buddy = pfn ^ pages_of_order(order);
 
 		if (!is_free_block(e, z, buddy, order) ||
 		    !types_may_merge(e, zone, buddy, order, type))
 			break;
-		unlink_block(e, z, buddy);
+		list_remove(map, &z->free_list[order][page_type(&map[buddy])], buddy);
+		map[buddy].flags = 0;
 		event_merge(e, pfn, buddy, order + 1, zone);
-		e->mem_map[pfn].flags = 0;
 		pfn &= buddy;
-		order++;
 	}
 	/* The next higher buddy being free, this block's own is worth waiting for: it
 	 * goes where it will be taken last. */
@@ -342,6 +372,26 @@ void buddy_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type, enum
 		link_tail(e, z, pfn, order, type);
 	else
 		link_head(e, z, pfn, order, type);
+}
+
+void buddy_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type, enum free_where where)
+{
+	free_one(e, zone, pfn, order, type, where);
+}
+
+u32 buddy_free_oldest(struct engine *e, u32 zone, struct pfn_list *list, u32 order, u32 pages)
+{
+	u32 gone = 0;
+
+	while (gone < pages && list->last) {
+		pfn_t pfn = list->last;
+
+		list_pop_tail(e->mem_map, list, pfn);
+		free_one(e, zone, pfn, order, page_type(&e->mem_map[pfn]), FREE_NATURAL);
+		zone_add_free(e, zone, (s32)pages_of_order(order));
+		gone += pages_of_order(order);
+	}
+	return gone;
 }
 
 void buddy_append(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type)

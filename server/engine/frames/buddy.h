@@ -3,12 +3,14 @@
  * wanted migratetype has run out.
  *
  * Mirrors Linux 6.1's __rmqueue() and __free_one_page(). None of these looks at
- * watermarks or counts free pages: that is the caller's (zone_add_free).
+ * watermarks or, but for one that says so, counts free pages: that is the caller's
+ * (zone_add_free).
  */
 #ifndef ENGINE_BUDDY_H
 #define ENGINE_BUDDY_H
 
-#include "zone.h"
+#include "list.h"
+#include "zone_access.h"
 
 /* Where a free block goes: FREE_NATURAL is Linux's rule (to the tail when its next
  * higher buddy is free, since the two may soon merge; else to the head). */
@@ -22,11 +24,32 @@ enum free_where {
  * are left zero. */
 pfn_t buddy_take(struct engine *e, u32 zone, u32 order, u32 type);
 
-/* The same, from the lists of `type` alone. */
+/* What buddy_take() would take, called again and again, as long as each block lies behind
+ * the one before; `most` at most. Returns how many. */
+u32 buddy_take_run(struct engine *e, u32 zone, u32 order, u32 type, u32 most, pfn_t *ret_first);
+
+/* buddy_take() where there is a block of just this order; else 0. */
+static inline pfn_t buddy_pop(struct engine *e, u32 zone, u32 order, u32 type)
+{
+	struct pfn_list *l = &zone_at(e, zone)->free_list[order][type];
+	pfn_t pfn = l->first;
+
+	if (pfn) {
+		list_pop_head(e->mem_map, l, pfn);
+		e->mem_map[pfn].flags = 0;
+	}
+	return pfn;
+}
+
+/* As buddy_take(), from the lists of `type` alone. */
 pfn_t buddy_take_exact(struct engine *e, u32 zone, u32 order, u32 type);
 
 /* Puts a block onto the lists of `type`, merging it with its free buddies. */
 void buddy_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type, enum free_where where);
+
+/* The same for a per-CPU list's last blocks, all of this order, until so many pages have gone
+ * or none is left; counts them. Returns the pages. */
+u32 buddy_free_oldest(struct engine *e, u32 zone, struct pfn_list *list, u32 order, u32 pages);
 
 /* Puts a block onto a list's tail as it is, without merging. */
 void buddy_append(struct engine *e, u32 zone, pfn_t pfn, u32 order, u32 type);

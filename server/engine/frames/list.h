@@ -2,7 +2,7 @@
  * list.h - lists of frames, linked by pfn through their descriptors.
  *
  * Ended by 0 at both ends. A frame is on at most one list. These change the links
- * and the count, nothing else of a descriptor.
+ * and the count, nothing else of a descriptor but where they say so.
  */
 #ifndef ENGINE_FRAMES_LIST_H
 #define ENGINE_FRAMES_LIST_H
@@ -34,6 +34,28 @@ static inline void list_push_tail(struct page *map, struct pfn_list *l, pfn_t pf
 	l->nr++;
 }
 
+/* At the tail, and with these flags: blocks that lie one behind the other. */
+static inline void list_push_run(struct page *map, struct pfn_list *l, pfn_t pfn, u32 nr, u32 pages,
+				 u32 flags)
+{
+	pfn_t before = l->last;
+
+	if (before)
+		map[before].next = pfn;
+	else
+		l->first = pfn;
+	for (u32 i = 0; i < nr; i++) {
+		map[pfn].flags = flags;
+		map[pfn].next = pfn + pages;
+		map[pfn].prev = before;
+		before = pfn;
+		pfn += pages;
+	}
+	map[before].next = 0;
+	l->last = before;
+	l->nr += nr;
+}
+
 static inline void list_remove(struct page *map, struct pfn_list *l, pfn_t pfn)
 {
 	pfn_t next = map[pfn].next, prev = map[pfn].prev;
@@ -46,6 +68,19 @@ static inline void list_remove(struct page *map, struct pfn_list *l, pfn_t pfn)
 		map[prev].next = next;
 	else
 		l->first = next;
+	l->nr--;
+}
+
+/* The same for the last frame of a list. */
+static inline void list_pop_tail(struct page *map, struct pfn_list *l, pfn_t last)
+{
+	pfn_t prev = map[last].prev;
+
+	if (prev)
+		map[prev].next = 0;
+	else
+		l->first = 0;
+	l->last = prev;
 	l->nr--;
 }
 

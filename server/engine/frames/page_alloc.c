@@ -223,7 +223,7 @@ static u32 slow_flags(u32 gfp, u32 order)
 	return flags;
 }
 
-/* What the highest zone did not serve above LOW. The request is a copy, so that the
+/* The request is a copy, so that the
  * caller's may stay in registers. */
 static __attribute__((noinline)) pfn_t take_slowly(struct engine *e, struct request r)
 {
@@ -344,16 +344,12 @@ bool routes_are_right(const struct engine *e)
 	       !__builtin_memcmp(now.page_limit, e->page_limit, sizeof now.page_limit);
 }
 
-static pfn_t find_block(struct engine *e, u32 gfp, u32 order)
+/* What the first zone did not serve: from another, or with what the gfp entitles to. */
+static __attribute__((noinline)) pfn_t find_block(struct engine *e, u32 gfp, u32 order)
 {
-	const struct page_route *to = route_of(e, gfp);
-	struct request r = {.order = order, .type = to->type};
+	struct request r;
 	pfn_t pfn = 0;
 
-	if (route_is_open(e, to, order))
-		pfn = take(e, to->zone, &r);
-	if (pfn)
-		return pfn;
 	if (!make_request(&e->st->frames, gfp, order, &r))
 		return 0;
 	if (r.zones)
@@ -409,17 +405,29 @@ static __attribute__((noinline)) pfn_t finish_alloc(struct engine *e, pfn_t pfn,
 	return pfn;
 }
 
-/* By value: who asks keeps the block in registers. */
-static __attribute__((noinline)) struct block alloc_block(struct engine *e, u32 gfp, u32 order)
+static ALWAYS_INLINE struct block alloc_any(struct engine *e, u32 gfp, u32 order)
 {
-	struct block b = {.pfn = find_block(e, gfp, order)};
+	const struct page_route *to = route_of(e, gfp);
+	struct request r = {.order = order, .type = to->type};
+	struct block b = {.zone = to->zone};
 
-	if (!b.pfn)
-		return b;
-	b.zone = frame_zone(e, b.pfn);
+	if (route_is_open(e, to, order))
+		b.pfn = take(e, to->zone, &r);
+	if (!b.pfn) {
+		b.pfn = find_block(e, gfp, order);
+		if (!b.pfn)
+			return b;
+		b.zone = frame_zone(e, b.pfn);
+	}
 	b.type = pageblock_type(e, b.zone, b.pfn);
 	hand_out(e, &b, gfp, order, FRAME_ALLOCATED);
 	return b;
+}
+
+/* By value: who asks keeps the block in registers. */
+static __attribute__((noinline)) struct block alloc_block(struct engine *e, u32 gfp, u32 order)
+{
+	return alloc_any(e, gfp, order);
 }
 
 /* Nearly all requests are small, and the executing CPU has what they ask for: that needs
@@ -434,7 +442,7 @@ static ALWAYS_INLINE bool alloc_listed(struct engine *e, u32 gfp, u32 order, str
 
 static __attribute__((noinline)) pfn_t alloc_unlisted(struct engine *e, u32 gfp, u32 order)
 {
-	struct block b = alloc_block(e, gfp, order);
+	struct block b = alloc_any(e, gfp, order);
 
 	return is_unfinished(&b, gfp) && b.pfn ? finish_alloc(e, b.pfn, gfp, order) : b.pfn;
 }

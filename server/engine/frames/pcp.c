@@ -17,28 +17,56 @@
 #include "../ops.h"
 #include "buddy.h"
 
-void pcp_refill(struct engine *e, u32 zone, u32 order, u32 type)
+static inline u32 take_run(struct engine *e, u32 zone, u32 order, u32 type, u32 most,
+			   pfn_t *ret_first)
+{
+	*ret_first = buddy_pop(e, zone, order, type);
+	return *ret_first ? 1 : buddy_take_run(e, zone, order, type, most, ret_first);
+}
+
+/* Lists `nr` blocks that begin with pfn, and more until there are so many. Returns how many. */
+static __attribute__((noinline)) u32 fill(struct engine *e, u32 zone, u32 order, u32 type,
+					  pfn_t pfn, u32 nr, u32 blocks)
+{
+	struct pfn_list *l = &pcp_of(e, zone_at(e, zone))->list[pcp_list_of(order, type)];
+	u32 listed = 0;
+
+	for (;;) {
+		if (nr)
+			list_push_run(e->mem_map, l, pfn, nr, pages_of_order(order),
+				      page_head_flags(FRAME_PCP, order, type));
+		listed += nr;
+		if (listed == blocks)
+			return listed;
+		nr = take_run(e, zone, order, type, blocks - listed, &pfn);
+		if (!nr)
+			return listed;
+	}
+}
+
+pfn_t pcp_refill(struct engine *e, u32 zone, u32 order, u32 type)
 {
 	struct zone *z = zone_at(e, zone);
-	struct pcp *pcp = &z->pcp[e->op_cpu];
-	u32 list = pcp_list_of(order, type), blocks = z->pcp_batch, taken = 0;
+	struct pcp *pcp = pcp_of(e, z);
+	u32 blocks = z->pcp_batch, taken;
+	pfn_t first;
 
 	/* A batch of 1 marks a zone too small to keep much. */
 	if (blocks > 1)
 		blocks = blocks >> order > 2 ? blocks >> order : 2;
-	for (; taken < blocks; taken++) {
-		pfn_t pfn = buddy_take(e, zone, order, type);
-
-		if (!pfn)
-			break;
-		e->mem_map[pfn].flags = page_head_flags(FRAME_PCP, order, type);
-		list_push_tail(e->mem_map, &pcp->list[list], pfn);
-	}
+	taken = take_run(e, zone, order, type, blocks, &first);
 	if (!taken)
-		return;
-	pcp->count += taken << order;
+		return 0;
+	if (blocks > 1) {
+		u32 listed = fill(e, zone, order, type, first + pages_of_order(order), taken - 1,
+				  blocks - 1);
+
+		pcp->count += listed << order;
+		taken = 1 + listed;
+	}
 	zone_add_free(e, zone, -(s32)(taken << order));
-	event_pcp_refill(e, zone, e->op_cpu, list, taken << order);
+	event_pcp_refill(e, zone, e->op_cpu, pcp_list_of(order, type), taken << order);
+	return first;
 }
 
 /* Gives blocks back until at least `pages` have gone, beginning with list `first`
@@ -49,22 +77,10 @@ static u32 give_back(struct engine *e, u32 zone, u32 cpu, u32 pages, u32 first)
 	u32 gone = 0;
 
 	pages = pages < pcp->count ? pages : pcp->count;
-	for (u32 i = first; gone < pages; i = i + 1 < NR_PCP_LISTS ? i + 1 : 0) {
-		struct pfn_list *list = &pcp->list[i];
-		u32 order = pcp_list_order(&e->st->layout, i);
-
-		while (gone < pages && list->last) {
-			pfn_t pfn = list->last;
-			u32 type = page_type(&e->mem_map[pfn]);
-
-			list_remove(e->mem_map, list, pfn);
-			e->mem_map[pfn].flags = 0;
-			gone += pages_of_order(order);
-			pcp->count -= pages_of_order(order);
-			buddy_free(e, zone, pfn, order, type, FREE_NATURAL);
-			zone_add_free(e, zone, (s32)pages_of_order(order));
-		}
-	}
+	for (u32 i = first; gone < pages; i = i + 1 < NR_PCP_LISTS ? i + 1 : 0)
+		gone += buddy_free_oldest(e, zone, &pcp->list[i], pcp_list_order(&e->st->layout, i),
+					  pages - gone);
+	pcp->count -= gone;
 	if (gone)
 		event_pcp_drain(e, zone, cpu, gone);
 	return gone;

@@ -34,9 +34,9 @@ static inline u32 pcp_list_of(u32 order, u32 type)
 				      : PCP_LIST_LARGE + (type == MIGRATE_MOVABLE);
 }
 
-/* Brings blocks from the buddy to the executing CPU's list, as many as there are of a
- * batch. */
-void pcp_refill(struct engine *e, u32 zone, u32 order, u32 type);
+/* Brings blocks from the buddy to the executing CPU's list, which is empty, as many as there
+ * are of a batch. The first goes to the caller; 0: none. */
+pfn_t pcp_refill(struct engine *e, u32 zone, u32 order, u32 type);
 
 /* The executing CPU's lists hold too much since they got a block of this order and type:
  * the oldest go back to the buddy. */
@@ -64,15 +64,14 @@ static inline pfn_t pcp_take(struct engine *e, u32 zone, u32 order, u32 type)
 {
 	struct pcp *pcp = pcp_of(e, zone_at(e, zone));
 	struct pfn_list *list = &pcp->list[pcp_list_of(order, type)];
-	pfn_t pfn;
+	pfn_t pfn = list->first;
 
-	if (!list->first)
-		pcp_refill(e, zone, order, type);
-	pfn = list->first;
-	if (pfn)
+	if (pfn) {
 		pcp_pop(e, pcp, list, pfn, order);
-	else
+	} else {
+		pfn = pcp_refill(e, zone, order, type);
 		pcp->free_factor >>= 1; /* an attempt in vain counts as well */
+	}
 	return pfn;
 }
 

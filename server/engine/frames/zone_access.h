@@ -61,10 +61,10 @@ static inline void pageblock_set_type(struct engine *e, u32 zone, pfn_t pfn, u32
 static inline void zone_add_free(struct engine *e, u32 zone, s32 pages)
 {
 	struct zone *z = zone_at(e, zone);
-	s32 *diff = &z->pcp[e->op_cpu].free_diff;
+	s32 *diff = &z->pcp[e->op_cpu].free_diff, now = *diff + pages;
 
-	*diff += pages;
-	if ((u32)(*diff < 0 ? -*diff : *diff) > z->stat_threshold)
+	*diff = now;
+	if ((u32)(now < 0 ? -now : now) > z->stat_threshold)
 		zone_fold_diff(e, zone, diff);
 }
 
