@@ -80,19 +80,22 @@ u32 buddy_count(const struct zone *z, u32 order, u32 type)
  * been the head of what was left, or split off it, so these are the splits; the rest stays in
  * pieces as large as they may be. The lists that those go to are empty, or the block would
  * not have been taken. */
-static void split(struct engine *e, u32 zone, pfn_t pfn, u32 from, u32 to, u32 type, u32 taken)
+static ALWAYS_INLINE void split(struct engine *e, u32 zone, pfn_t pfn, u32 from, u32 to, u32 type,
+				u32 taken)
 {
 	struct zone *z = zone_at(e, zone);
-	pfn_t rest = pfn + (taken << to);
+	struct page *map = e->mem_map;
+	pfn_t rest = pfn + (taken << to), end = pfn + pages_of_order(from);
 
 	event_split(e, pfn, from, to, zone, type);
 	/* Every second piece was a half of a larger one. */
 	for (u32 i = 2; i < taken; i += 2)
 		event_split(e, pfn + (i << to), to + (u32)__builtin_ctz(i), to, zone, type);
-	while (rest < pfn + pages_of_order(from)) {
+	while (rest < end) {
 		u32 order = (u32)__builtin_ctz(rest);
 
-		link_head(e, z, rest, order, type);
+		map[rest].flags = page_head_flags(FRAME_FREE, order, type);
+		list_start(map, &z->free_list[order][type], rest);
 		rest += pages_of_order(order);
 	}
 }
@@ -101,12 +104,14 @@ static ALWAYS_INLINE u32 take_exact(struct engine *e, u32 zone, u32 order, u32 t
 				    pfn_t *ret_first)
 {
 	struct zone *z = zone_at(e, zone);
+	/* By a pointer: the compiler would make ten copies of a loop with an index. */
+	struct pfn_list *l = &z->free_list[order][type];
 	u32 from = order, pieces;
 	pfn_t pfn;
 
-	while (from < MAX_ORDER && !z->free_list[from][type].first)
-		from++;
-	pfn = buddy_pop(e, zone, from, type);
+	for (; from < MAX_ORDER && !l->first; from++)
+		l += NR_MIGRATETYPES;
+	pfn = list_take(e->mem_map, l);
 	if (!pfn)
 		pfn = type == MIGRATE_MOVABLE ? frontier_take(z) : 0;
 	if (!pfn)
@@ -291,21 +296,20 @@ static __attribute__((noinline)) bool fall_back(struct engine *e, u32 zone, u32 
 
 u32 buddy_take_run(struct engine *e, u32 zone, u32 order, u32 type, u32 most, pfn_t *ret_first)
 {
-	u32 nr;
+	u32 nr = take_exact(e, zone, order, type, most, ret_first);
 
-	do {
-		nr = take_exact(e, zone, order, type, most, ret_first);
-	} while (!nr && fall_back(e, zone, order, type));
+	/* Once, because then there is one. */
+	if (!nr && fall_back(e, zone, order, type))
+		return buddy_take_run(e, zone, order, type, most, ret_first);
 	return nr;
 }
 
 pfn_t buddy_take(struct engine *e, u32 zone, u32 order, u32 type)
 {
-	pfn_t pfn;
+	pfn_t pfn = buddy_take_exact(e, zone, order, type);
 
-	do {
+	if (!pfn && fall_back(e, zone, order, type))
 		pfn = buddy_take_exact(e, zone, order, type);
-	} while (!pfn && fall_back(e, zone, order, type));
 	return pfn;
 }
 
@@ -387,6 +391,8 @@ u32 buddy_free_oldest(struct engine *e, u32 zone, struct pfn_list *list, u32 ord
 		pfn_t pfn = list->last;
 
 		list_pop_tail(e->mem_map, list, pfn);
+		/* What was freed long ago, in no order, is in no near cache. */
+		__builtin_prefetch(&e->mem_map[e->mem_map[list->last].prev], 1);
 		free_one(e, zone, pfn, order, page_type(&e->mem_map[pfn]), FREE_NATURAL);
 		zone_add_free(e, zone, (s32)pages_of_order(order));
 		gone += pages_of_order(order);

@@ -31,14 +31,7 @@ u32 buddy_take_run(struct engine *e, u32 zone, u32 order, u32 type, u32 most, pf
 /* buddy_take() where there is a block of just this order; else 0. */
 static inline pfn_t buddy_pop(struct engine *e, u32 zone, u32 order, u32 type)
 {
-	struct pfn_list *l = &zone_at(e, zone)->free_list[order][type];
-	pfn_t pfn = l->first;
-
-	if (pfn) {
-		list_pop_head(e->mem_map, l, pfn);
-		e->mem_map[pfn].flags = 0;
-	}
-	return pfn;
+	return list_take(e->mem_map, &zone_at(e, zone)->free_list[order][type]);
 }
 
 /* As buddy_take(), from the lists of `type` alone. */

@@ -22,6 +22,14 @@ static inline void list_push_head(struct page *map, struct pfn_list *l, pfn_t pf
 	l->nr++;
 }
 
+/* The same for a list that is empty. */
+static inline void list_start(struct page *map, struct pfn_list *l, pfn_t pfn)
+{
+	map[pfn].next = map[pfn].prev = 0;
+	l->first = l->last = pfn;
+	l->nr = 1;
+}
+
 static inline void list_push_tail(struct page *map, struct pfn_list *l, pfn_t pfn)
 {
 	map[pfn].next = 0;
@@ -95,6 +103,18 @@ static inline void list_pop_head(struct page *map, struct pfn_list *l, pfn_t fir
 		l->last = 0;
 	l->first = next;
 	l->nr--;
+}
+
+/* Takes the first block of a list, whose flags become those of no head; 0: it is empty. */
+static inline pfn_t list_take(struct page *map, struct pfn_list *l)
+{
+	pfn_t pfn = l->first;
+
+	if (pfn) {
+		list_pop_head(map, l, pfn);
+		map[pfn].flags = 0;
+	}
+	return pfn;
 }
 
 #endif
