@@ -681,15 +681,30 @@ static __attribute__((noinline, cold)) u32 give_events(struct engine *e)
 
 /* To the executing CPU's lists, and mostly no more than that. The event comes last, so that
  * nothing has to be kept over the call that a full buffer takes. */
-static ALWAYS_INLINE u32 free_to_list(struct engine *e, pfn_t pfn, u32 order)
+static ALWAYS_INLINE u32 list_and_tell(struct engine *e, pfn_t pfn, u32 order, u32 zone, u32 type)
 {
-	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
-
 	if (__builtin_expect(pcp_free(e, zone, pfn, order, type), 0))
 		return tell_and_shrink(e, pfn, order);
 	if (event_free_fills(e, pfn, order, zone, type))
 		return give_events(e);
 	return STATUS_OK;
+}
+
+/* Where zone and type are what they mostly are, they are constants: which list it is does not
+ * have to wait for the frame's number, its pageblock and a multiplication. */
+static ALWAYS_INLINE u32 free_to_list(struct engine *e, pfn_t pfn, u32 order)
+{
+	const pfn_t *bound = e->st->frames.zone_bound;
+	u32 zone;
+
+	if (pfn >= bound[1] && pfn < bound[2] &&
+	    pageblock_type(e, ZONE_HIGHMEM, pfn) == MIGRATE_MOVABLE)
+		return list_and_tell(e, pfn, order, ZONE_HIGHMEM, MIGRATE_MOVABLE);
+	if (pfn >= bound[0] && pfn < bound[1] &&
+	    pageblock_type(e, ZONE_NORMAL, pfn) == MIGRATE_UNMOVABLE)
+		return list_and_tell(e, pfn, order, ZONE_NORMAL, MIGRATE_UNMOVABLE);
+	zone = frame_zone(e, pfn);
+	return list_and_tell(e, pfn, order, zone, pageblock_type(e, zone, pfn));
 }
 
 static ALWAYS_INLINE u32 free_checked(struct engine *e, pfn_t pfn, u32 order)

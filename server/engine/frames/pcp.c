@@ -106,7 +106,7 @@ void pcp_shrink(struct engine *e, u32 zone, u32 order, u32 type)
 {
 	struct zone *z = zone_at(e, zone);
 	struct pcp *pcp = &z->pcp[e->op_cpu];
-	u32 list = pcp_list_of(order, type < NR_PCP_TYPES ? type : MIGRATE_MOVABLE);
+	u32 list = pcp_list_of(order, pcp_type(type));
 
 	/* Blocks of orders 1 to 3 fragment what they lie in: where frees follow each
 	 * other, everything goes back. */

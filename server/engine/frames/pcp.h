@@ -34,6 +34,12 @@ static inline u32 pcp_list_of(u32 order, u32 type)
 				      : PCP_LIST_LARGE + (type == MIGRATE_MOVABLE);
 }
 
+/* Whose lists a pageblock's blocks go to: MOVABLE's, where it has none. */
+static inline u32 pcp_type(u32 type)
+{
+	return type < NR_PCP_TYPES ? type : MIGRATE_MOVABLE;
+}
+
 /* Brings blocks from the buddy to the executing CPU's list, which is empty, as many as there
  * are of a batch. The first goes to the caller; 0: none. */
 pfn_t pcp_refill(struct engine *e, u32 zone, u32 order, u32 type);
@@ -52,9 +58,8 @@ static inline struct pcp *pcp_of(const struct engine *e, struct zone *z)
 static inline void pcp_pop(struct engine *e, struct pcp *pcp, struct pfn_list *list, pfn_t first,
 			   u32 order)
 {
-	/* Whoever allocates will not overflow soon. Mostly it is 0: a store less. */
-	if (pcp->free_factor)
-		pcp->free_factor >>= 1;
+	/* Whoever allocates will not overflow soon. */
+	pcp->free_factor >>= 1;
 	pcp->count -= pages_of_order(order);
 	list_pop_head(e->mem_map, list, first);
 }
@@ -80,12 +85,14 @@ static inline bool pcp_free(struct engine *e, u32 zone, pfn_t pfn, u32 order, u3
 {
 	struct zone *z = zone_at(e, zone);
 	struct pcp *pcp = pcp_of(e, z);
-	u32 list = pcp_list_of(order, type < NR_PCP_TYPES ? type : MIGRATE_MOVABLE);
+	struct pfn_list *list = &pcp->list[pcp_list_of(order, pcp_type(type))];
+	struct page *map = e->mem_map;
+	u32 count = pcp->count + pages_of_order(order);
 
-	e->mem_map[pfn].flags = page_head_flags(FRAME_PCP, order, type);
-	list_push_head(e->mem_map, &pcp->list[list], pfn);
-	pcp->count += pages_of_order(order);
-	return pcp->count >= z->pcp_high || (order && pcp->free_factor);
+	map[pfn].flags = page_head_flags(FRAME_PCP, order, type);
+	list_push_head(map, list, pfn);
+	pcp->count = count;
+	return count >= z->pcp_high || (order && pcp->free_factor);
 }
 
 /* Gives all of a CPU's lists of a zone back to the buddy. Returns the pages. */
