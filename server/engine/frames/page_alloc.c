@@ -690,12 +690,18 @@ static ALWAYS_INLINE u32 list_and_tell(struct engine *e, pfn_t pfn, u32 order, u
 	return STATUS_OK;
 }
 
+static __attribute__((noinline)) u32 free_elsewhere(struct engine *e, pfn_t pfn, u32 order)
+{
+	u32 zone = frame_zone(e, pfn);
+
+	return list_and_tell(e, pfn, order, zone, pageblock_type(e, zone, pfn));
+}
+
 /* Where zone and type are what they mostly are, they are constants: which list it is does not
  * have to wait for the frame's number, its pageblock and a multiplication. */
 static ALWAYS_INLINE u32 free_to_list(struct engine *e, pfn_t pfn, u32 order)
 {
 	const pfn_t *bound = e->st->frames.zone_bound;
-	u32 zone;
 
 	if (pfn >= bound[1] && pfn < bound[2] &&
 	    pageblock_type(e, ZONE_HIGHMEM, pfn) == MIGRATE_MOVABLE)
@@ -703,8 +709,7 @@ static ALWAYS_INLINE u32 free_to_list(struct engine *e, pfn_t pfn, u32 order)
 	if (pfn >= bound[0] && pfn < bound[1] &&
 	    pageblock_type(e, ZONE_NORMAL, pfn) == MIGRATE_UNMOVABLE)
 		return list_and_tell(e, pfn, order, ZONE_NORMAL, MIGRATE_UNMOVABLE);
-	zone = frame_zone(e, pfn);
-	return list_and_tell(e, pfn, order, zone, pageblock_type(e, zone, pfn));
+	return free_elsewhere(e, pfn, order);
 }
 
 static ALWAYS_INLINE u32 free_checked(struct engine *e, pfn_t pfn, u32 order)
