@@ -371,7 +371,6 @@ static ALWAYS_INLINE bool take_listed(struct engine *e, u32 gfp, u32 order, stru
 	if (!b->pfn || !route_is_open(e, to, order))
 		return false;
 	b->zone = to->zone;
-	b->type = pageblock_type(e, b->zone, b->pfn);
 	pcp_pop(e, pcp, list, b->pfn, order);
 	return true;
 }
@@ -387,6 +386,7 @@ static ALWAYS_INLINE void hand_out(struct engine *e, struct block *b, u32 gfp, u
 	p->next = 0;
 	p->owner = owner;
 	p->op = number;
+	b->type = pageblock_type(e, b->zone, b->pfn);
 	b->full = event_alloc_fills(e, b->pfn, order, gfp, b->zone, b->type);
 }
 
@@ -419,7 +419,6 @@ static ALWAYS_INLINE struct block alloc_any(struct engine *e, u32 gfp, u32 order
 			return b;
 		b.zone = frame_zone(e, b.pfn);
 	}
-	b.type = pageblock_type(e, b.zone, b.pfn);
 	hand_out(e, &b, gfp, order, FRAME_ALLOCATED);
 	return b;
 }
@@ -500,7 +499,6 @@ pfn_t page_run_next(struct engine *e, struct page_run *run)
 	run->listed--;
 	b.zone = run->zone;
 	b.pfn = run->list->first;
-	b.type = pageblock_type(e, b.zone, b.pfn);
 	pcp_pop(e, run->pcp, run->list, b.pfn, 0);
 	hand_out(e, &b, run->gfp, 0, run->state);
 	return b.full ? finish_alloc(e, b.pfn, 0, 0) : b.pfn;
