@@ -100,16 +100,17 @@ enum more_column {
 	MORE_COLUMNS,
 };
 
-/* Columns of the table event_rows, but for the id at its end: words two by two, the first
- * of them low. */
-enum event_column {
-	EVENT_ROW_KIND,
-	EVENT_ROW_W01,
-};
+/* Columns of the table event_rows, but for the id at its end: the kind, and the words two by
+ * two, the first of them low. */
+enum { EVENT_ROW_COLUMNS = 1 + EVENT_WORDS / 2 };
 
 /* Rows that wait for the commit: their columns as SQLite will store them. */
 struct pending_op {
 	int64_t column[ROW_COLUMNS];
+};
+
+struct pending_event {
+	int64_t column[EVENT_ROW_COLUMNS];
 };
 
 struct pending_more {

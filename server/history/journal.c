@@ -76,7 +76,7 @@ static void journal_forget(struct journal *j)
 {
 	empty(&j->ops, sizeof(struct pending_op));
 	empty(&j->more, sizeof(struct pending_more));
-	empty(&j->events, sizeof(struct engine_event));
+	empty(&j->events, sizeof(struct pending_event));
 	empty(&j->payloads, sizeof(struct pending_payload));
 	empty(&j->completions, sizeof(struct pending_completion));
 	empty(&j->bytes, 1);
@@ -104,19 +104,20 @@ struct source {
 	sqlite3_module module; /* first: xConnect finds the source by it */
 	const char *name, *declaration;
 	size_t array; /* offset in struct journal */
+	size_t size;  /* of a row */
 };
 
 struct pending_table {
 	sqlite3_vtab base;
 	const struct journal *journal;
-	size_t array;
+	size_t array, size;
 };
 
 struct pending_cursor {
 	sqlite3_vtab_cursor base;
 	const struct journal *journal;
-	const char *rows;
-	size_t at, nr;
+	const char *row, *end;
+	size_t size;	  /* of a row */
 	int64_t last_key; /* of pending_ops: the largest in op_rows so far */
 };
 
@@ -144,6 +145,7 @@ static int pending_connect(sqlite3 *db, void *aux, int argc, const char *const *
 		return SQLITE_NOMEM;
 	t->journal = c->journal;
 	t->array = c->source->array;
+	t->size = c->source->size;
 	*ret = &t->base;
 	return SQLITE_OK;
 }
@@ -183,23 +185,25 @@ static int pending_filter(sqlite3_vtab_cursor *cursor, int number, const char *s
 			  sqlite3_value **argv)
 {
 	struct pending_cursor *c = (struct pending_cursor *)cursor;
-	size_t array = ((struct pending_table *)cursor->pVtab)->array;
-	const struct growing *g = (const struct growing *)((const char *)c->journal + array);
+	const struct pending_table *t = (const struct pending_table *)cursor->pVtab;
+	const struct growing *g = (const struct growing *)((const char *)c->journal + t->array);
 
 	(void)number;
 	(void)string;
 	(void)argc;
 	(void)argv;
-	c->rows = g->rows;
-	c->nr = g->nr;
-	c->at = 0;
+	c->size = t->size;
+	c->row = g->rows;
+	c->end = c->row + g->nr * t->size;
 	c->last_key = c->journal->last_key;
 	return SQLITE_OK;
 }
 
 static int pending_next(sqlite3_vtab_cursor *cursor)
 {
-	((struct pending_cursor *)cursor)->at++;
+	struct pending_cursor *c = (struct pending_cursor *)cursor;
+
+	c->row += c->size;
 	return SQLITE_OK;
 }
 
@@ -207,19 +211,29 @@ static int pending_eof(sqlite3_vtab_cursor *cursor)
 {
 	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
 
-	return c->at >= c->nr;
+	return c->row == c->end;
 }
 
 static int pending_rowid(sqlite3_vtab_cursor *cursor, sqlite3_int64 *ret)
 {
-	*ret = (sqlite3_int64)((const struct pending_cursor *)cursor)->at;
+	(void)cursor;
+	*ret = 0; /* nobody asks */
+	return SQLITE_OK;
+}
+
+/* Of rows that are numbers, as they will be stored. */
+static int number_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
+{
+	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
+
+	sqlite3_result_int64(out, ((const int64_t *)c->row)[i]);
 	return SQLITE_OK;
 }
 
 static int op_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
 {
 	struct pending_cursor *c = (struct pending_cursor *)cursor;
-	const struct pending_op *op = (const struct pending_op *)c->rows + c->at;
+	const struct pending_op *op = (const struct pending_op *)c->row;
 	int64_t value = op->column[i];
 
 	if (i == ROW_KEY && value > c->last_key) {
@@ -237,7 +251,7 @@ static int op_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
 static int more_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
 {
 	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
-	const struct pending_more *more = (const struct pending_more *)c->rows + c->at;
+	const struct pending_more *more = (const struct pending_more *)c->row;
 
 	/* NULL, which is outside the index of tokens. */
 	if ((i == MORE_TOKEN || i == MORE_SEQUENCE) && !more->column[MORE_TOKEN])
@@ -246,21 +260,10 @@ static int more_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
 	return SQLITE_OK;
 }
 
-static int event_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
-{
-	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
-	const struct engine_event *e = (const struct engine_event *)c->rows + c->at;
-
-	int word = 2 * (i - EVENT_ROW_W01);
-
-	sqlite3_result_int64(out, i == EVENT_ROW_KIND ? e->kind : pair(e->w[word], e->w[word + 1]));
-	return SQLITE_OK;
-}
-
 static int payload_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
 {
 	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
-	const struct pending_payload *p = (const struct pending_payload *)c->rows + c->at;
+	const struct pending_payload *p = (const struct pending_payload *)c->row;
 
 	if (i == 0)
 		sqlite3_result_int64(out, p->key);
@@ -273,7 +276,7 @@ static int payload_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int
 static int completion_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
 {
 	const struct pending_cursor *c = (const struct pending_cursor *)cursor;
-	const struct pending_completion *p = (const struct pending_completion *)c->rows + c->at;
+	const struct pending_completion *p = (const struct pending_completion *)c->row;
 	const int64_t fixed[] = {p->key, (int64_t)p->woken_by, p->time_ns, p->c.status, p->c.task};
 	const int nr_fixed = sizeof(fixed) / sizeof(fixed[0]);
 
@@ -292,18 +295,18 @@ static int completion_column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, 
 static const struct source sources[] = {
     {MODULE(op_column), "pending_ops",
      "CREATE TABLE x(key, time_ns, what, caller, latency_ns, a01, v0, v12, events, kinds)",
-     offsetof(struct journal, ops)},
+     offsetof(struct journal, ops), sizeof(struct pending_op)},
     {MODULE(more_column), "pending_more",
      "CREATE TABLE x(key, token, sequence, a2, a3, a4, a5, v3, data_len, result_len, result_hash,"
      " a01_high, v12_high)",
-     offsetof(struct journal, more)},
-    {MODULE(event_column), "pending_events", "CREATE TABLE x(kind, w01, w23, w45)",
-     offsetof(struct journal, events)},
+     offsetof(struct journal, more), sizeof(struct pending_more)},
+    {MODULE(number_column), "pending_events", "CREATE TABLE x(kind, w01, w23, w45)",
+     offsetof(struct journal, events), sizeof(struct pending_event)},
     {MODULE(payload_column), "pending_payloads", "CREATE TABLE x(key, data)",
-     offsetof(struct journal, payloads)},
+     offsetof(struct journal, payloads), sizeof(struct pending_payload)},
     {MODULE(completion_column), "pending_completions",
      "CREATE TABLE x(key, woken_by, time_ns, status, task, v0, v1, v2, v3)",
-     offsetof(struct journal, completions)},
+     offsetof(struct journal, completions), sizeof(struct pending_completion)},
 };
 
 /* In the order of the table; ended_ns, the eighth, comes later. */
@@ -619,16 +622,20 @@ uint64_t history_hash(const uint8_t *bytes, size_t length)
 static uint64_t append_events(struct history *h, const struct engine_event *events, uint32_t nr)
 {
 	uint64_t kinds = 0;
-	struct engine_event *copy;
+	struct pending_event *copy;
 
 	if (nr == 0)
 		return 0;
 	copy = grow(h, &h->journal.events, nr, sizeof(*copy));
 	if (!copy)
 		return 0;
-	memcpy(copy, events, nr * sizeof(*copy));
-	for (uint32_t i = 0; i < nr; i++)
-		kinds |= UINT64_C(1) << (events[i].kind & 63);
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct engine_event *e = &events[i];
+
+		copy[i] = (struct pending_event){{e->kind, pair(e->w[0], e->w[1]),
+						  pair(e->w[2], e->w[3]), pair(e->w[4], e->w[5])}};
+		kinds |= UINT64_C(1) << (e->kind & 63);
+	}
 	return kinds;
 }
 
