@@ -238,6 +238,8 @@ static int open_file(struct history *h, char *err, size_t err_size)
 	if (!error)
 		error = schema_refresh(h->writer, err, err_size);
 	if (!error)
+		error = log_open(h, err, err_size);
+	if (!error)
 		error = history_open_reader(h, &h->reader, err, err_size);
 	if (!error)
 		error = replay_load(h, err, err_size);
@@ -256,6 +258,7 @@ static void release(struct history *h)
 	history_reader_close(h->loop_reader);
 	sqlite3_close(h->reader);
 	sqlite3_close(h->writer);
+	free(h->log);
 	if (h->lock_fd >= 0)
 		close(h->lock_fd); /* gives the lock back; the file stays, or two could have it */
 	sqlite3_free(h->path);

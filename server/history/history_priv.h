@@ -218,6 +218,8 @@ struct wal_mover {
 	unsigned steps;	 /* since it was long enough to begin anew */
 };
 
+struct wal_log; /* log.c's */
+
 struct history {
 	struct history_options options; /* defaults filled in; path is ours */
 	char *path, *wal_path, *shm_path;
@@ -245,6 +247,7 @@ struct history {
 
 	uint64_t wal_pages; /* frames in the WAL */
 	uint64_t wal_done;  /* of which checkpointed */
+	struct wal_log *log;
 	struct wal_mover mover;
 	uint64_t last_commit_ns;     /* monotonic */
 	uint64_t last_disk_check_ns; /* monotonic */
@@ -374,6 +377,12 @@ int wal_ready(struct history *h, char *err, size_t err_size);
 bool wal_truncate(struct history *h);
 /* Turns the loop until no step is under way, and forgets the pin. */
 void wal_close(struct history *h);
+
+/* ---- log.c ---- */
+
+/* From now on the writer's frames go into its log a transaction at a time. h->log is freed when
+ * the connection is closed. */
+int log_open(struct history *h, char *err, size_t err_size);
 
 /* ---- query.c, tail.c ---- */
 

@@ -4,6 +4,7 @@
  *
  *  - With synchronous = full nothing acknowledged is lost to a power cut; with normal
  *    what is left is the turns up to some moment, whole, and the file is sound.
+ *  - So it is when turns outgrow the writer's cache.
  *  - A call that fails fails the turn that it was for, whole, or nothing; the next one
  *    goes through.
  */
@@ -93,7 +94,7 @@ static bool play_turn(struct bench *b, struct known_progress *p)
 static bool try_open(struct bench *b)
 {
 	b->place.err[0] = '\0';
-	if (place_open(&b->place) == HISTORY_OK)
+	if ((chance(b, 2) ? place_open : place_open_without_cache)(&b->place) == HISTORY_OK)
 		return true;
 	assert_true(b->place.err[0]);
 	b->place.h = NULL;

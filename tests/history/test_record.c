@@ -699,6 +699,41 @@ static void a_rare_row_that_fails_fails_the_turn(void **state)
 	assert_int_equal(place_ask(p, "SELECT count(*) FROM owners"), 2);
 }
 
+/* The daemon is killed, and whoever comes has the log's sums alone to tell what is whole. */
+static void a_turn_larger_than_the_cache_is_whole(void **state)
+{
+	struct place *p = *state, killed;
+	char from[160], to[160];
+	uint64_t op = 0;
+
+	assert_int_equal(place_open_without_cache(p), HISTORY_OK);
+	add_machine(p->h, "a");
+	place_make(&killed);
+	snprintf(from, sizeof(from), "%s-wal", p->path);
+	snprintf(to, sizeof(to), "%s-wal", killed.path);
+	for (unsigned turn = 0; turn < 10; turn++) {
+		/* Each takes the other's page out of the cache. */
+		for (unsigned i = 0; i < 4; i++) {
+			history_add_owner(p->h, 1, 1 + 4 * turn + i, "an owner");
+			history_add_client(p->h, "a client", 1000);
+		}
+		for (unsigned i = 0; i < 500; i++)
+			append_alloc(p->h, 1, ++op, 1000, 1, 1);
+		place_commit(p);
+		place_copy_file(p->path, killed.path);
+		place_copy_file(from, to);
+		assert_int_equal(place_open(&killed), HISTORY_OK);
+		assert_int_equal(history_last_op(killed.h, 1), op);
+		assert_int_equal(place_ask(&killed, "SELECT count(*) FROM events"), op);
+		assert_int_equal(place_ask(&killed, "SELECT count(*) FROM owners"), 4 * (turn + 1));
+		assert_int_equal(place_ask(&killed, "SELECT count(*) FROM pragma_integrity_check"
+						    " WHERE integrity_check <> 'ok'"),
+				 0);
+		place_close(&killed);
+	}
+	place_remove(&killed);
+}
+
 static void below_the_reserve_ops_are_refused(void **state)
 {
 	struct place *p = *state;
@@ -842,6 +877,7 @@ int main(void)
 	    T(a_key_that_is_not_the_one_meant_fails_the_turn),
 	    T(there_is_an_end_to_the_numbers_of_events),
 	    T(a_rare_row_that_fails_fails_the_turn),
+	    T(a_turn_larger_than_the_cache_is_whole),
 	    T(below_the_reserve_ops_are_refused),
 	    T(a_foreign_reader_at_the_limit_is_named),
 	    T(the_wal_starts_again_without_readers),
