@@ -475,6 +475,10 @@ static_assert(EVENT_ALLOC == 1 && EVENT_FREE == 2 && EVENT_ZONE_FALLBACK == 7 &&
 #define BIT(kind) "(1 << " kind ")"
 #define NAME_OF(enum_name, x) \
 	"(SELECT name FROM enum_values WHERE enum = '" enum_name "' AND value = " x ")"
+/* The same of a zone for views of many rows: it costs a sixth of a look into enum_values. */
+#define ZONE_NAME(x)                                                         \
+	"CASE " x " WHEN 0 THEN 'ZONE_DMA' WHEN 1 THEN 'ZONE_NORMAL' WHEN 2" \
+	" THEN 'ZONE_HIGHMEM' WHEN 3 THEN 'ZONE_MOVABLE' END"
 #define GFP_NAMES(x)                                                                       \
 	"coalesce(" NAME_OF("Gfp", x) ", (SELECT group_concat(name, '|') FROM enum_values" \
 				      " WHERE enum = 'GfpBit' AND value > 0"               \
@@ -591,7 +595,7 @@ static const struct fixed_column allocations_columns[] = {
     {"pages", "1 << a.\"order\"", "pages", "The same as a number of frames."},
     {"gfp", "gfp", "", "Flags of the request."},
     {"gfp_names", GFP_NAMES("gfp"), "", "The same by name."},
-    {"zone", NAME_OF("Zone", "zone"), "", "Where it lies."},
+    {"zone", ZONE_NAME("zone"), "", "Where it lies."},
     {"migratetype", NAME_OF("Migratetype", "migratetype"), "", "Of the pageblock it came from."},
     {"owner", "(SELECT label FROM owners WHERE machine = machine_id AND number = a.owner)", "",
      "Label of the caller for whom it was allocated."},
@@ -653,9 +657,9 @@ static const char faults_from[] =
 
 static const struct fixed_column free_pages_columns[] = {
     MACHINE_COLUMNS,
-    {"op", "op", "", "After this op."},
+    {"op", "key & 0xffffffffff", "", "After this op."},
     {"time_ns", "time_ns", "ns", "When."},
-    {"zone", NAME_OF("Zone", "zone"), "", "The zone."},
+    {"zone", ZONE_NAME("zone"), "", "The zone."},
     {"free", "free", "pages", "Free pages, those on the CPUs' lists included."},
     COMPLETE_COLUMN("3"),
 };
@@ -683,25 +687,33 @@ static const struct fixed_column free_pages_columns[] = {
 	" WHERE p.key BETWEEN m.id << 40 AND o.key AND p.kinds & (" FREE_PAGES_KINDS ")" \
 	" AND b.id < e.id AND b.id >= " READY_BEFORE                                     \
 	" AND " IS_FREE_PAGES("b") " AND " ZONE_OF_EARLIER " = e.w0), 0)"
-#define FREE_OF(zone)                                                                           \
-	"sum(CASE e.kind WHEN " K_ALLOC " THEN -(e.w3 = " zone ") << e.w1 WHEN " K_FREE         \
-	" THEN (e.w2 = " zone ") << e.w1 ELSE CASE e.w0 WHEN " zone " THEN e.w5 - " FREE_BEFORE \
-	" ELSE 0 END END) OVER w"
+/* What an event adds to its zone. */
+#define CHANGE                                                      \
+	"CASE e.kind WHEN " K_ALLOC " THEN -1 << e.w1 WHEN " K_FREE \
+	" THEN 1 << e.w1 ELSE e.w5 - " FREE_BEFORE " END"
+/* Most ops have one such event, and it is their last: those need not look. */
+#define HAS_LATER                                                                              \
+	"CASE WHEN e.id + 1 < " O_FIRST_EVENT " + " O_NR_EVENTS                                \
+	" THEN EXISTS (SELECT 1 FROM events f WHERE f.id > e.id AND f.id < " O_FIRST_EVENT     \
+	" + " O_NR_EVENTS " AND " IS_FREE_PAGES("f") " AND " ZONE_OF_LATER " = " ZONE_OF_EVENT \
+						     ") ELSE 0 END"
+#define CHANGES                                                                               \
+	"SELECT m.id AS machine_id, m.name AS machine, m.least_detail, m.first_op, "          \
+	"o.key, o.time_ns, e.id, " ZONE_OF_EVENT " AS zone, " CHANGE " AS change, " HAS_LATER \
+	" AS has_later " WITH_FREE_PAGES
+#define FREE_OF(zone)	"sum(CASE zone WHEN " zone " THEN change ELSE 0 END) OVER w"
 #define FREE_OF_DMA	FREE_OF("0")
 #define FREE_OF_NORMAL	FREE_OF("1")
 #define FREE_OF_HIGHMEM FREE_OF("2")
 #define FREE_OF_MOVABLE FREE_OF("3")
-#define HAS_LATER                                                                    \
-	"EXISTS (SELECT 1 FROM events f WHERE f.id > e.id AND f.id < " O_FIRST_EVENT \
-	" + " O_NR_EVENTS " AND " IS_FREE_PAGES("f") " AND " ZONE_OF_LATER " = " ZONE_OF_EVENT ")"
 static const char free_pages_from[] =
-    "FROM (SELECT m.id AS machine_id, m.name AS machine, m.least_detail, m.first_op, " OP_NUMBER
-    " AS op, o.time_ns, " ZONE_OF_EVENT " AS zone, CASE " ZONE_OF_EVENT " WHEN 0 THEN " FREE_OF_DMA
-    " WHEN 1 THEN " FREE_OF_NORMAL " WHEN 2 THEN " FREE_OF_HIGHMEM " ELSE " FREE_OF_MOVABLE
-    " END AS free, " HAS_LATER " AS has_later " WITH_FREE_PAGES " WINDOW w AS (" OF_MACHINE_IN_ORDER
-    ")) WHERE NOT has_later";
+    "FROM (SELECT machine_id, machine, least_detail, first_op, key, time_ns, zone, has_later,"
+    " CASE zone WHEN 0 THEN " FREE_OF_DMA " WHEN 1 THEN " FREE_OF_NORMAL
+    " WHEN 2 THEN " FREE_OF_HIGHMEM " ELSE " FREE_OF_MOVABLE " END AS free FROM (" CHANGES
+    ") WINDOW w AS (PARTITION BY machine_id, machine ORDER BY key, id ROWS UNBOUNDED PRECEDING))"
+    " WHERE NOT has_later";
 static_assert(ZONE_DMA == 0 && ZONE_NORMAL == 1 && ZONE_HIGHMEM == 2 && ZONE_MOVABLE == 3,
-	      "free_pages has a sum for each");
+	      "free_pages has a sum for each, and ZONE_NAME() a name");
 
 static const struct fixed_column pkmap_occupancy_columns[] = {
     MACHINE_COLUMNS,
