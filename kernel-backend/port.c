@@ -175,11 +175,16 @@ void port_load_cr3(struct engine *e, u32 cpu, u32 paddr)
 	cpu_call(1u << cpu, load_cr3, paddr, 0);
 }
 
+static inline void invalidate(u32 page)
+{
+	__asm__ volatile("invlpg (%0)" : : "r"(page) : "memory");
+}
+
 static void flush(u32 va, u32 nr_pages)
 {
 	if (nr_pages) {
 		for (u32 i = 0; i < nr_pages; i++)
-			__asm__ volatile("invlpg (%0)" : : "r"(va + (i << PAGE_SHIFT)) : "memory");
+			invalidate(va + (i << PAGE_SHIFT));
 		return;
 	}
 	/* Global entries go when CR4.PGE is cleared. */
@@ -189,6 +194,13 @@ static void flush(u32 va, u32 nr_pages)
 	__asm__ volatile("movl %0, %%cr4" : : "r"(cr4 & ~CR4_PGE) : "memory");
 	write_cr3(read_cr3());
 	__asm__ volatile("movl %0, %%cr4" : : "r"(cr4) : "memory");
+}
+
+void port_flush_page(struct engine *e, u32 cpu, va_t page)
+{
+	(void)e;
+	if (really_flushed(1u << cpu))
+		invalidate(page);
 }
 
 void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)

@@ -85,6 +85,16 @@ struct engine_result {
 	u8 *data; /* the caller's buffer of ENGINE_MAX_DATA bytes */
 };
 
+/* A value of 32 bits. All are 0 when an op's function is called, so that half of one is left
+ * alone where a store takes no more than that. */
+static inline void result_put(struct engine_result *res, u32 i, u32 value)
+{
+	if (sizeof(void *) == sizeof(u32))
+		__builtin_memcpy(&res->values[i], &value, sizeof value);
+	else
+		res->values[i] = value;
+}
+
 /* A parked op that came to its end inside another op. Given to port_complete(). */
 struct engine_completion {
 	u64 op; /* the op that had parked */
@@ -124,8 +134,12 @@ struct engine {
 	struct machine_state *st; /* cached */
 	struct page *mem_map;	  /* cached */
 	u8 *pageblocks;		  /* cached: their types, see pageblock_entry() */
-	u32 page_offset;	  /* cached */
-	u32 state_ref;		  /* where st lives */
+	/* Cached, once there are tables: where the PTE of address 0 would be if what the windows
+	 * of pkmap and kmap_local have went on to there. See map/window.h. */
+	uintptr_t pkmap_ptes, kmap_local_ptes;
+	u32 kmap_local_va; /* of CPU 0's first slot; later ones lie below */
+	u32 page_offset;   /* cached */
+	u32 state_ref;	   /* where st lives */
 	/* Of the op being executed, for the frames it allocates. */
 	u32 op_owner, op_cpu;
 	u32 event_mask[2]; /* kinds wanted, from the detail level */

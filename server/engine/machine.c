@@ -9,6 +9,7 @@
 #include "event.h"
 #include "frames/route.h"
 #include "map/pgtable.h"
+#include "map/window.h"
 #include "ops.h"
 #include "text.h"
 #include "user/task.h"
@@ -180,7 +181,8 @@ bool engine_attach(struct engine *e, const struct engine_config *config)
 		return false;
 	take_up(e, &layout);
 	want_events(e, e->st->detail);
-	return e->st->magic == MACHINE_MAGIC;
+	return e->st->magic == MACHINE_MAGIC &&
+	       (e->st->phase == PHASE_EARLY || windows_find(e, &layout));
 }
 
 u64 engine_op_count(const struct engine *e)

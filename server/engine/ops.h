@@ -14,16 +14,16 @@
 
 typedef u32 op_fn(struct engine *e, const struct engine_op *op, struct engine_result *res);
 
-/* But for the two that come most often, each stays a function of its own: where the whole
- * image is compiled at once, all ops would otherwise be one, and share what registers it has. */
+/* But for the short ones that come most often, each stays a function of its own: where the
+ * whole image is compiled at once, all ops would otherwise be one, and share what registers it
+ * has. */
 #define OP_FN __attribute__((noinline)) op_fn
 
 OP_FN op_memblock_add, op_memblock_remove, op_memblock_reserve, op_memblock_free, op_memblock_alloc,
     op_boot;
-op_fn op_alloc_pages, op_free_pages;
+op_fn op_alloc_pages, op_free_pages, op_kmap, op_kunmap, op_kmap_local, op_kunmap_local;
 OP_FN op_drain_pcp, op_unboost_zone, op_set_sysctl, op_set_policy, op_load_state;
-OP_FN op_kmap, op_kunmap, op_kmap_atomic, op_kunmap_atomic, op_kmap_local, op_kunmap_local,
-    op_withdraw, op_set_fixmap, op_clear_fixmap;
+OP_FN op_kmap_atomic, op_kunmap_atomic, op_withdraw, op_set_fixmap, op_clear_fixmap;
 OP_FN op_vmalloc, op_vfree, op_vmap, op_vunmap, op_ioremap, op_iounmap, op_purge_vmap, op_flush_tlb;
 OP_FN op_task_create, op_task_fork, op_task_exit, op_schedule;
 OP_FN op_mmap, op_munmap, op_mprotect, op_brk;

@@ -40,6 +40,9 @@ bool port_access(struct engine *e, u32 cpu, struct port_access *a);
  * CPU's TLB but for global entries. */
 void port_load_cr3(struct engine *e, u32 cpu, u32 paddr);
 
+/* Flushes the entry of one page on the CPU that executes, which is this one. */
+void port_flush_page(struct engine *e, u32 cpu, va_t page);
+
 /* Flushes entries of [va, va + nr_pages) on each CPU of the mask; nr_pages 0:
  * everything, global entries included. Returns when all have done so. */
 void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages);

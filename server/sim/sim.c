@@ -529,6 +529,11 @@ void port_load_cr3(struct engine *e, u32 cpu, u32 paddr)
 	tlb_flush_local(&s->cpu[cpu].tlb);
 }
 
+void port_flush_page(struct engine *e, u32 cpu, va_t page)
+{
+	tlb_flush_range(&sim_of(e)->cpu[cpu].tlb, page, 1);
+}
+
 void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
 {
 	struct sim *s = sim_of(e);

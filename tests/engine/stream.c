@@ -333,7 +333,8 @@ static void take_off_the_top(struct stream *s, struct engine *e, struct engine_o
 	if (!stack->depth)
 		return;
 	op->args[0] = stack->entry[stack->depth - 1].va;
-	op->code = stack->entry[stack->depth - 1].atomic ? OP_KUNMAP_ATOMIC : OP_KUNMAP_LOCAL;
+	op->code =
+	    stack->entry[stack->depth - 1].how & KMAP_ATOMIC ? OP_KUNMAP_ATOMIC : OP_KUNMAP_LOCAL;
 }
 
 /* Of all words of flags few are a mapping: mostly, one that could be. */

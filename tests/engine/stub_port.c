@@ -151,6 +151,11 @@ void port_load_cr3(struct engine *e, u32 cpu, u32 paddr)
 	(void)e, (void)cpu, (void)paddr;
 }
 
+void port_flush_page(struct engine *e, u32 cpu, va_t page)
+{
+	(void)e, (void)cpu, (void)page;
+}
+
 void port_flush_tlb(struct engine *e, u32 cpus, va_t va, u32 nr_pages)
 {
 	(void)e, (void)cpus, (void)va, (void)nr_pages;

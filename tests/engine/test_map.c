@@ -612,7 +612,39 @@ static void audit_finds_lies(void **state)
 	audit_sees(m, at(m->e, m->e->page_offset + (u32)step[1].entry_paddr), 0x11163);
 	pgtable_walk(m->e, pgd, va, step);
 	audit_sees(m, at(m->e, m->e->page_offset + (u32)step[0].entry_paddr), 0);
+	/* Those of pkmap and kmap_local with the right frame and without the right to write. */
+	const va_t kmaps[] = {m->e->st->layout.pkmap_start +
+				  ((page_of(m->e, high)->slot - 1) << PAGE_SHIFT),
+			      m->e->st->user.cpu[0].kmap.entry[0].va};
+
+	for (u32 i = 0; i < 2; i++) {
+		pgtable_walk(m->e, 0, kmaps[i], step);
+		audit_sees(m, at(m->e, m->e->page_offset + (u32)step[1].entry_paddr),
+			   (u32)(step[1].entry & ~PTE_WRITE));
+	}
 	machine_free(m);
+}
+
+/* Tables that are not boot's are no machine's, wherever they are said to be. */
+static void no_machine_without_tables(void **state)
+{
+	const struct engine_config *const configs[] = {&two_level_2g, &pae_2g};
+
+	(void)state;
+	for (u32 i = 0; i < 2; i++) {
+		struct machine *m = machine_new(configs[i]);
+		struct engine again = *m->e;
+		pfn_t *pgd = &m->e->st->map.kernel_pgd, truth = *pgd;
+		const pfn_t lies[] = {0, alloc(m, GFP_KERNEL), alloc(m, HIGH), 0xffffffff};
+
+		for (u32 lie = 0; lie < sizeof lies / sizeof lies[0]; lie++) {
+			*pgd = lies[lie];
+			assert_false(engine_attach(&again, configs[i]));
+		}
+		*pgd = truth;
+		assert_true(engine_attach(&again, configs[i]));
+		machine_free(m);
+	}
 }
 
 /* ---- inspections ---- */
@@ -729,6 +761,7 @@ int main(void)
 	    cmocka_unit_test(vmalloc_rolls_back),
 	    cmocka_unit_test(areas_against_list),
 	    cmocka_unit_test(audit_finds_lies),
+	    cmocka_unit_test(no_machine_without_tables),
 	    cmocka_unit_test(inspections),
 	};
 

@@ -37,6 +37,12 @@ static inline struct page *frame_block(const struct engine *e, pfn_t pfn)
 	return page_state(p) > FRAME_PCP ? p : NULL;
 }
 
+/* The first of a block that AllocPages gave, and nothing but allocated? */
+static inline bool page_is_plain(const struct page *p)
+{
+	return (p->flags & (PAGE_HEAD | PAGE_STATE_MASK)) == (PAGE_HEAD | FRAME_ALLOCATED);
+}
+
 /* One byte for each pageblock, shifted by the zone: where a zone does not end on a
  * pageblock's border, both zones have an entry for the pageblock, as in Linux. Types
  * are stored XOR MOVABLE, so that zeros say MOVABLE. */

@@ -14,9 +14,13 @@
 struct kmap_entry {
 	pfn_t pfn;
 	va_t va;
-	u16 atomic;  /* 1: made by kmap_atomic */
-	u16 counted; /* 1: a use of the frame is counted (see use.h) */
-	u32 slot;    /* 0: lowmem, no slot; else slot + 1 */
+	u32 how;  /* KMAP_* below; of the engine's own temporaries 0 */
+	u32 slot; /* 0: lowmem, no slot; else slot + 1 */
+};
+
+enum {
+	KMAP_ATOMIC = 1,	/* made by kmap_atomic */
+	KMAP_COUNTED = 0x10000, /* a use of the frame is counted (see use.h) */
 };
 
 enum {

@@ -91,6 +91,19 @@ static bool check_entry(struct engine *e, va_t va, pfn_t pfn, struct recount *n,
 	return refuse(why, "0x%x lies in no window and maps frame %u", va, pfn);
 }
 
+/* window.h clears what it maps without a look at it. */
+static bool check_bits(struct engine *e, va_t va, u64 pte, struct engine_error *why)
+{
+	const struct layout *l = &e->st->layout;
+	const u64 bits = l->pae ? PTE_KERNEL_BITS : PTE_KERNEL_BITS & ~PTE_NX;
+	bool pkmap = within(va, l->pkmap_start, (u64)l->pkmap_slots << PAGE_SHIFT);
+	bool local = within(va, fix_to_va(l, l->fix_kmap_end),
+			    (u64)(l->fix_kmap_end - l->fix_kmap_begin + 1) << PAGE_SHIFT);
+
+	return (!pkmap && !local) || (pte & ~PTE_FRAME) == bits ||
+	       refuse(why, "0x%x maps frame %u with bits 0x%x", va, pte_pfn(pte), pte_bits(pte));
+}
+
 static bool check_entries(struct engine *e, struct recount *n, struct engine_error *why)
 {
 	va_t va = pgtable_kernel_start(e);
@@ -98,7 +111,7 @@ static bool check_entries(struct engine *e, struct recount *n, struct engine_err
 
 	/* The last page of the address space ends the walk: va would wrap behind it. */
 	while (pgtable_next(e, e->st->map.kernel_pgd, &va, 0xffffffff, &pte)) {
-		if (!check_entry(e, va, pte_pfn(pte), n, why))
+		if (!check_entry(e, va, pte_pfn(pte), n, why) || !check_bits(e, va, pte, why))
 			return false;
 		va += PAGE_SIZE;
 		if (!va)
@@ -263,7 +276,7 @@ static bool check_stack(struct engine *e, const struct kmap_stack *s, u32 cpu,
 	for (u32 i = 0; i < s->depth; i++) {
 		const struct kmap_entry *entry = &s->entry[i];
 
-		atomic += entry->atomic;
+		atomic += entry->how & KMAP_ATOMIC;
 		if (is_lowmem(e, entry->pfn)) {
 			if (entry->slot || entry->va != frame_ref(e, entry->pfn))
 				return refuse(why, "kmap_local: lowmem frame %u is at 0x%x",

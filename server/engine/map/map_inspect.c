@@ -157,9 +157,9 @@ static void say_stack(const struct kmap_stack *s, u32 task, u32 cpu, struct insp
 		const struct kmap_entry *entry = &s->entry[i];
 
 		ROW(sink, ROW_KMAP_WINDOW_LOCALS, task, cpu, i, entry->pfn, entry->va,
-		    entry->atomic);
+		    entry->how & KMAP_ATOMIC);
 		say(sink, "task %u cpu %d depth %u 0x%08x frame %u%s\n", task, (int)cpu, i,
-		    entry->va, entry->pfn, entry->atomic ? " atomic" : "");
+		    entry->va, entry->pfn, entry->how & KMAP_ATOMIC ? " atomic" : "");
 	}
 }
 

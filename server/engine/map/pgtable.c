@@ -27,6 +27,7 @@
 #include "../event.h"
 #include "../frames/page_alloc.h"
 #include "../user/task.h"
+#include "window.h"
 
 /* Linux's _KERNPG_TABLE: write, accessed and dirty, so that the entry below decides. */
 #define TABLE_BITS (PTE_PRESENT | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
@@ -351,6 +352,43 @@ u32 pgtable_set(struct engine *e, pfn_t pgd, va_t va, u64 pte, u32 window)
 u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window)
 {
 	return clear_at(e, slot_of(e, or_kernel(e, pgd), va), va, window);
+}
+
+/* ---- windows: see window.h ---- */
+
+/* Where va's PTE lies, in tables of which nothing is known yet; NULL: nowhere. */
+static u8 *find_slot(struct engine *e, const struct layout *l, va_t va)
+{
+	const u32 index[] = {va >> 30, directory_index(e, va)};
+	pfn_t table = e->st->map.kernel_pgd;
+
+	for (u32 level = is_pae(e) ? 0 : 1; level < 2; level++) {
+		u64 entry = table && table < l->low_end_pfn ? entry_get(e, table, index[level]) : 0;
+
+		table = entry & PTE_LARGE ? 0 : pte_pfn(entry);
+	}
+	return table && table < l->low_end_pfn ? slot_in(e, table, va) : NULL;
+}
+
+/* Where address 0 would be if the PTEs of [start, end) went on to there; 0: there are none. */
+static uintptr_t find_ptes(struct engine *e, const struct layout *l, va_t start, va_t end)
+{
+	u32 bytes = is_pae(e) ? 8 : 4, length = ((end - start) >> PAGE_SHIFT) * bytes;
+	u8 *first = find_slot(e, l, start), *last = find_slot(e, l, end - PAGE_SIZE);
+
+	if (!first || last != first + length - bytes)
+		return 0;
+	return (uintptr_t)first - (uintptr_t)(start >> PAGE_SHIFT) * bytes;
+}
+
+bool windows_find(struct engine *e, const struct layout *l)
+{
+	e->kmap_local_va = fix_to_va(l, l->fix_kmap_begin);
+	e->kmap_local_ptes =
+	    find_ptes(e, l, fix_to_va(l, l->fix_kmap_end), e->kmap_local_va + PAGE_SIZE);
+	e->pkmap_ptes =
+	    find_ptes(e, l, l->pkmap_start, l->pkmap_start + (l->pkmap_slots << PAGE_SHIFT));
+	return e->kmap_local_ptes && e->pkmap_ptes;
 }
 
 /* ---- runs of the kernel's entries: its tables stay once they are made ---- */
@@ -686,6 +724,7 @@ u32 pgtable_boot(struct engine *e)
 	struct map_state *map = &e->st->map;
 	u32 nr = count_boot_tables(e);
 	u64 start;
+	bool found;
 
 	/* The zero page is behind the tables. Below the metadata: what is above it must stay
 	 * free for recorded states, in which it was. */
@@ -714,6 +753,8 @@ u32 pgtable_boot(struct engine *e)
 	ENGINE_ASSERT(e, map->nr_boot_tables == nr);
 	if (pgtable_has_host_window(e))
 		boot_host_window(e);
+	found = windows_find(e, &e->st->layout);
+	ENGINE_ASSERT(e, found);
 	for (u32 cpu = 0; cpu < e->st->layout.cpus; cpu++)
 		port_load_cr3(e, cpu, map->kernel_pgd << PAGE_SHIFT);
 	tlb_flush(e, tlb_all_cpus(e), 0, 0, FLUSH_BOOT);

@@ -57,7 +57,7 @@ static void one_use(struct engine *e, const struct use_walk *w, pfn_t pfn)
 static void uses_of_stack(struct engine *e, const struct use_walk *w, const struct kmap_stack *s)
 {
 	for (u32 i = 0; i < s->depth; i++) {
-		if (s->entry[i].counted)
+		if (s->entry[i].how & KMAP_COUNTED)
 			one_use(e, w, s->entry[i].pfn);
 	}
 }

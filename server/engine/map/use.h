@@ -65,6 +65,13 @@ static inline void block_unuse(struct engine *e, struct page *block)
 		block_unused(e, block);
 }
 
+/* Of a block that is known to be page_is_plain(). */
+static inline void page_unuse_plain(struct engine *e, struct page *page)
+{
+	ENGINE_ASSERT(e, page->ref);
+	page->ref--;
+}
+
 static inline void frame_unuse(struct engine *e, pfn_t pfn)
 {
 	block_unuse(e, mappable_block(e, pfn));

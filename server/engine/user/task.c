@@ -175,7 +175,7 @@ u32 op_task_fork(struct engine *e, const struct engine_op *op, struct engine_res
 static void drop_locals(struct engine *e, struct kmap_stack *stack)
 {
 	for (u32 i = 0; i < stack->depth; i++)
-		if (stack->entry[i].counted)
+		if (stack->entry[i].how & KMAP_COUNTED)
 			frame_unuse(e, stack->entry[i].pfn);
 }
 
