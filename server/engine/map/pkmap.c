@@ -26,8 +26,8 @@
 #include "../event.h"
 #include "../frames/slab.h"
 #include "../ops.h"
-#include "pgtable.h"
 #include "use.h"
+#include "window.h"
 
 #define NO_SLOT 0xffffffffu
 
@@ -90,7 +90,8 @@ static struct pkmap_holder *holder_add(struct engine *e, u32 slot, u32 task)
 	return last;
 }
 
-static u32 hold(struct engine *e, u32 slot, u32 task)
+/* One use more, of one who is not the first of the slot's holders. */
+static __attribute__((noinline)) u32 hold_too(struct engine *e, u32 slot, u32 task)
 {
 	struct pkmap_holder *h = holder_of(e, slot, task);
 
@@ -100,6 +101,17 @@ static u32 hold(struct engine *e, u32 slot, u32 task)
 		return STATUS_NO_MEMORY;
 	h->count++;
 	count_holding(e, task, 1);
+	return STATUS_OK;
+}
+
+/* A kernel context that is the first holder, or the only one, is found at once. */
+static ALWAYS_INLINE u32 hold(struct engine *e, struct pkmap_state *pk, u32 slot, u32 task)
+{
+	struct pkmap_holder *first = &pk->holder[slot];
+
+	if (__builtin_expect((task | first->task) != 0, 0))
+		return hold_too(e, slot, task);
+	first->count++;
 	return STATUS_OK;
 }
 
@@ -121,9 +133,7 @@ static void holder_drop(struct engine *e, u32 slot, struct pkmap_holder *gone)
 		slab_free(e, SLAB_HOLDER, object);
 }
 
-/* Takes one use back: the caller's own if it has one, else that of who has been
- * holding longest. */
-static void release(struct engine *e, u32 slot, u32 task)
+static __attribute__((noinline)) void release_any(struct engine *e, u32 slot, u32 task)
 {
 	struct pkmap_holder *h = holder_of(e, slot, task);
 
@@ -134,31 +144,45 @@ static void release(struct engine *e, u32 slot, u32 task)
 		holder_drop(e, slot, h);
 }
 
+/* Takes one use back: the caller's own if it has one, else that of who has been
+ * holding longest. */
+static ALWAYS_INLINE void release(struct engine *e, struct pkmap_state *pk, u32 slot, u32 task)
+{
+	struct pkmap_holder *first = &pk->holder[slot];
+
+	if (__builtin_expect((task | first->task | first->next) != 0, 0))
+		release_any(e, slot, task);
+	else
+		first->count--; /* of a kernel context, and nobody else */
+}
+
 /* ---- slots ---- */
 
 static void flush(struct engine *e)
 {
 	struct pkmap_state *pk = pkmap(e);
-	struct pgtable_run run = {0};
-	u32 freed = 0;
+	va_t va = slot_va(e, 0);
+	u32 freed = 0, nr = nr_slots(e);
 
-	for (u32 slot = 0; slot < nr_slots(e); slot++) {
+	for (u32 slot = 0; slot < nr; slot++, va += PAGE_SIZE) {
+		pfn_t pfn = pk->pfn[slot];
+
 		if (pk->count[slot] != 1)
 			continue;
-		pgtable_run_clear(e, &run, slot_va(e, slot), WINDOW_PKMAP);
-		page_of(e, pk->pfn[slot])->slot = 0;
-		pk->pfn[slot] = 0;
 		pk->count[slot] = 0;
+		pk->pfn[slot] = 0;
+		page_of(e, pfn)->slot = 0;
 		freed++;
+		window_clear(e, e->pkmap_ptes, va, pfn, WINDOW_PKMAP);
 	}
 	pk->flushes++;
 	event_pkmap_flush(e, freed, pk->used);
 	if (freed)
-		tlb_flush(e, tlb_all_cpus(e), slot_va(e, 0), nr_slots(e), FLUSH_PKMAP);
+		tlb_flush(e, tlb_all_cpus(e), slot_va(e, 0), nr, FLUSH_PKMAP);
 }
 
 /* Finds a free slot. NO_SLOT: all are in use. */
-static u32 search(struct engine *e)
+static __attribute__((noinline)) u32 search(struct engine *e)
 {
 	struct pkmap_state *pk = pkmap(e);
 
@@ -174,28 +198,42 @@ static u32 search(struct engine *e)
 	return NO_SLOT;
 }
 
+/* Mostly the next one is free. */
+static inline u32 find_free(struct engine *e)
+{
+	struct pkmap_state *pk = pkmap(e);
+	u32 next = (pk->last + 1) & (nr_slots(e) - 1);
+
+	if (__builtin_expect(!next || pk->count[next], 0))
+		return search(e);
+	pk->last = next;
+	return next;
+}
+
 /* Maps a HIGHMEM frame of this block for a task, or adds a use. OK, NO_SPACE or NO_MEMORY. */
-static inline __attribute__((always_inline)) u32 take(struct engine *e, pfn_t pfn,
-						      struct page *block, u32 task, u32 *ret_slot)
+static ALWAYS_INLINE u32 take(struct engine *e, pfn_t pfn, struct page *block, u32 task,
+			      u32 *ret_slot)
 {
 	struct pkmap_state *pk = pkmap(e);
 	struct page *page = page_of(e, pfn);
-	u32 slot = page->slot ? page->slot - 1 : search(e);
+	u32 slot = page->slot ? page->slot - 1 : find_free(e);
 
-	if (slot == NO_SLOT)
+	if (__builtin_expect(slot == NO_SLOT, 0))
 		return STATUS_NO_SPACE;
-	if (hold(e, slot, task) != STATUS_OK)
+	if (hold(e, pk, slot, task) != STATUS_OK)
 		return STATUS_NO_MEMORY;
-	if (!pk->count[slot]) {
-		/* The table is boot's: setting cannot fail. */
-		pgtable_set(e, 0, slot_va(e, slot), pte_make(pfn, PTE_KERNEL_BITS), WINDOW_PKMAP);
-		pk->pfn[slot] = pfn;
-		pk->count[slot] = 1;
-		page->slot = slot + 1;
-	}
-	pk->used += pk->count[slot]++ == 1;
 	block->ref++;
 	*ret_slot = slot;
+	if (pk->count[slot]) {
+		if (pk->count[slot]++ == 1)
+			pk->used++;
+		return STATUS_OK;
+	}
+	pk->used++;
+	pk->count[slot] = 2;
+	pk->pfn[slot] = pfn;
+	page->slot = slot + 1;
+	window_set(e, e->pkmap_ptes, slot_va(e, slot), pfn, WINDOW_PKMAP);
 	return STATUS_OK;
 }
 
@@ -360,7 +398,8 @@ void pkmap_task_exit(struct engine *e, struct task *t)
 
 /* ---- the ops ---- */
 
-static u32 sleep_for(struct engine *e, const struct engine_op *op, struct engine_result *res)
+static __attribute__((noinline)) u32 sleep_for(struct engine *e, const struct engine_op *op,
+					       struct engine_result *res)
 {
 	pfn_t pfn = (pfn_t)op->args[0];
 	struct task *t;
@@ -380,52 +419,96 @@ static u32 sleep_for(struct engine *e, const struct engine_op *op, struct engine
 	return park(e, t, pfn);
 }
 
-u32 op_kmap(struct engine *e, const struct engine_op *op, struct engine_result *res)
+static ALWAYS_INLINE u32 map(struct engine *e, const struct engine_op *op,
+			     struct engine_result *res, pfn_t pfn, struct page *block)
 {
-	pfn_t pfn = (pfn_t)op->args[0];
-	struct page *block;
-	u32 slot, status = frame_mappable(e, pfn, &block);
+	u32 slot, status;
 
-	if (status != STATUS_OK)
-		return status;
 	if (is_lowmem(e, pfn)) {
-		res->values[0] = frame_ref(e, pfn);
-		res->values[1] = NO_SLOT;
+		result_put(res, 0, frame_ref(e, pfn));
+		result_put(res, 1, NO_SLOT);
 		return STATUS_OK;
 	}
 	status = take(e, pfn, block, op->task, &slot);
-	if (status == STATUS_NO_SPACE)
+	if (__builtin_expect(status == STATUS_NO_SPACE, 0))
 		return sleep_for(e, op, res);
 	if (status == STATUS_OK) {
-		res->values[0] = slot_va(e, slot);
-		res->values[1] = slot;
+		result_put(res, 0, slot_va(e, slot));
+		result_put(res, 1, slot);
 	}
 	return status;
 }
 
-u32 op_kunmap(struct engine *e, const struct engine_op *op, struct engine_result *res)
+static __attribute__((noinline)) u32 map_any(struct engine *e, const struct engine_op *op,
+					     struct engine_result *res)
+{
+	struct page *block;
+	u32 status = frame_mappable(e, (pfn_t)op->args[0], &block);
+
+	return status == STATUS_OK ? map(e, op, res, (pfn_t)op->args[0], block) : status;
+}
+
+/* Mostly it is the first frame of what AllocPages gave. */
+u32 op_kmap(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	pfn_t pfn = (pfn_t)op->args[0];
+	struct page *page = page_of(e, pfn);
+
+	if (__builtin_expect(pfn < e->st->layout.max_pfn && page_is_plain(page), 1))
+		return map(e, op, res, pfn, page);
+	return map_any(e, op, res);
+}
+
+/* Somebody sleeps, and a use has been taken back. */
+static __attribute__((noinline)) void look_for_sleepers(struct engine *e, u32 slot)
+{
+	if (pkmap(e)->count[slot] == 1)
+		serve_sleepers(e);
+	else
+		break_deadlock(e);
+}
+
+static ALWAYS_INLINE u32 unmap(struct engine *e, const struct engine_op *op, pfn_t pfn,
+			       struct page *block, bool is_plain)
 {
 	struct pkmap_state *pk = pkmap(e);
-	pfn_t pfn = (pfn_t)op->args[0];
-	struct page *block;
-	u32 slot, status = frame_mappable(e, pfn, &block);
+	u32 slot, count;
 
-	(void)res;
-	if (status != STATUS_OK || is_lowmem(e, pfn))
-		return status;
+	if (is_lowmem(e, pfn))
+		return STATUS_OK;
 	slot = page_of(e, pfn)->slot - 1; /* NO_SLOT for none */
 	if (slot == NO_SLOT || pk->count[slot] < 2)
 		return STATUS_NOT_FOUND;
-	release(e, slot, op->task);
-	pk->count[slot]--;
-	block_unuse(e, block);
-	if (pk->count[slot] == 1) {
+	count = --pk->count[slot];
+	if (count == 1)
 		pk->used--;
-		serve_sleepers(e);
-	} else {
-		break_deadlock(e);
-	}
+	release(e, pk, slot, op->task);
+	if (is_plain)
+		page_unuse_plain(e, block);
+	else
+		block_unuse(e, block);
+	if (__builtin_expect(pk->nr_sleepers != 0, 0))
+		look_for_sleepers(e, slot);
 	return STATUS_OK;
+}
+
+static __attribute__((noinline)) u32 unmap_any(struct engine *e, const struct engine_op *op)
+{
+	struct page *block;
+	u32 status = frame_mappable(e, (pfn_t)op->args[0], &block);
+
+	return status == STATUS_OK ? unmap(e, op, (pfn_t)op->args[0], block, false) : status;
+}
+
+u32 op_kunmap(struct engine *e, const struct engine_op *op, struct engine_result *res)
+{
+	pfn_t pfn = (pfn_t)op->args[0];
+	struct page *page = page_of(e, pfn);
+
+	(void)res;
+	if (__builtin_expect(pfn < e->st->layout.max_pfn && page_is_plain(page), 1))
+		return unmap(e, op, pfn, page, true);
+	return unmap_any(e, op);
 }
 
 static __attribute__((noinline)) u32 withdraw(struct engine *e, u64 parked_op)
