@@ -286,6 +286,150 @@ static void purge_trigger(void **state)
 	}
 }
 
+/* ---- vmalloc against as many single pages ---- */
+
+/* What happened to frames and zones since the last call: all but an area, its PTEs, and what
+ * became of its addresses. */
+static u32 take_frame_events(struct machine *m)
+{
+	u32 n = 0;
+
+	for (u32 i = 0; i < m->nr_events; i++) {
+		const struct engine_event *ev = &m->events[i];
+
+		if (ev->kind == EVENT_VMAP_AREA || ev->kind == EVENT_VMAP_PURGE ||
+		    (ev->kind == EVENT_TLB_FLUSH && ev->w[0] == FLUSH_VMAP_PURGE) ||
+		    ((ev->kind == EVENT_PTE_SET || ev->kind == EVENT_PTE_CLEARED) &&
+		     ev->w[0] == WINDOW_VMALLOC))
+			continue;
+		m->events[n++] = *ev;
+	}
+	return n;
+}
+
+static void same_frame_events(struct machine *a, struct machine *b)
+{
+	u32 n = take_frame_events(a);
+
+	assert_int_equal(take_frame_events(b), n);
+	assert_memory_equal(a->events, b->events, n * sizeof *a->events);
+	machine_forget_events(a);
+	machine_forget_events(b);
+}
+
+/* Allocations and frees of any order on both machines, so that lists and zones differ from
+ * round to round. Returns how many blocks are kept. */
+static u32 stir(struct machine *a, struct machine *b, struct random *r, struct engine_op *kept,
+		u32 nr)
+{
+	static const u32 gfps[] = {GFP_KERNEL, GFP_HIGHUSER, GFP_HIGHUSER_MOVABLE, GFP_DMA};
+	u32 steps = (u32)random_below(r, 600);
+
+	for (u32 i = 0; i < steps; i++) {
+		u32 at = nr ? (u32)random_below(r, nr) : 0, cpu = (u32)random_below(r, 2);
+
+		if (random_below(r, 2) && nr < 2000) {
+			u32 order = random_below(r, 3) ? 0 : (u32)random_below(r, 6);
+
+			machine_op_on(b, cpu, 0, OP_ALLOC_PAGES, gfps[at % 4], order);
+			if (machine_op_on(a, cpu, 0, OP_ALLOC_PAGES, gfps[at % 4], order))
+				continue;
+			kept[nr++] = (struct engine_op){
+			    .code = OP_FREE_PAGES, .cpu = cpu, .args = {a->res.values[0], order}};
+		} else if (nr) {
+			is_status(a, machine_run(a, &kept[at]), STATUS_OK);
+			is_status(b, machine_run(b, &kept[at]), STATUS_OK);
+			kept[at] = kept[--nr];
+		}
+	}
+	return nr;
+}
+
+/* On one machine vmalloc and vfree, on the other the same with AllocPages and FreePages. */
+static bool one_area(struct machine *a, struct machine *b, u32 cpu, u32 pages, u32 gfp)
+{
+	static pfn_t pfn[20000];
+	u32 status = machine_op_on(a, cpu, 0, OP_VMALLOC, pages * PAGE_SIZE, gfp), done = 0;
+	bool full = status != STATUS_OK;
+	va_t va = (va_t)a->res.values[0];
+
+	gfp = gfp & __GFP_DMA ? gfp : gfp | __GFP_HIGHMEM;
+	while (done < pages && machine_op_on(b, cpu, 0, OP_ALLOC_PAGES, gfp, 0) == STATUS_OK)
+		pfn[done++] = (pfn_t)b->res.values[0];
+	assert_int_equal(status, done == pages ? STATUS_OK : STATUS_NO_MEMORY);
+	if (!full) {
+		same_frame_events(a, b);
+		is_status(a, machine_op_on(a, cpu, 0, OP_VFREE, va), STATUS_OK);
+	}
+	for (u32 i = 0; i < done; i++)
+		is_status(b,
+			  machine_op_on(b, cpu, 0, OP_FREE_PAGES, pfn[full ? done - 1 - i : i], 0),
+			  STATUS_OK);
+	same_frame_events(a, b);
+	machine_op(a, OP_PURGE_VMAP);
+	machine_forget_events(a);
+	return full;
+}
+
+/* What areas need besides is pages, too: their tables, and where they are noted. Then little
+ * memory is left, or much. */
+static void settle(struct machine *m, bool scarce)
+{
+	pfn_t last[8] = {0};
+
+	m->unchecked = true;
+	is_status(m, machine_op(m, OP_VMALLOC, PAGE_SIZE, 0), STATUS_OK);
+	is_status(m, machine_op(m, OP_VMALLOC, 10000 * PAGE_SIZE, 0), STATUS_OK);
+	is_status(m, machine_op(m, OP_VFREE, m->res.values[0]), STATUS_OK);
+	is_status(m, machine_op(m, OP_PURGE_VMAP), STATUS_OK);
+	for (u32 i = 0; scarce; i++) {
+		if (machine_op(m, OP_ALLOC_PAGES, GFP_HIGHUSER_MOVABLE, 10) != STATUS_OK)
+			break;
+		last[i % 8] = (pfn_t)m->res.values[0];
+	}
+	for (u32 i = 0; scarce && i < 8; i++)
+		is_status(m, machine_op(m, OP_FREE_PAGES, last[i], 10), STATUS_OK);
+	machine_forget_events(m);
+}
+
+static void vmalloc_is_single_pages(void **state)
+{
+	static const struct engine_config configs[] = {
+	    {.preset = PRESET_LINUX_6_1, .flags = CONFIG_PAE, .ram = MIB_BYTES(1100), .cpus = 2},
+	    {.preset = PRESET_LINUX_6_1, .ram = MIB_BYTES(700), .cpus = 2},
+	};
+	static const u32 gfps[] = {GFP_KERNEL, GFP_KERNEL,
+				   GFP_DMA,    GFP_ATOMIC,
+				   GFP_NOWAIT, GFP_KERNEL | __GFP_ZERO,
+				   GFP_USER,   GFP_KERNEL | __GFP_RECLAIMABLE};
+	static struct engine_op kept[2000];
+	struct random r = random_seeded(20261130);
+
+	(void)state;
+	for (u32 i = 0; i < 4; i++) {
+		struct machine *a = machine_new(&configs[i / 2]), *b = machine_new(&configs[i / 2]);
+		bool scarce = i % 2;
+		u32 nr = 0, failed = 0;
+
+		settle(a, scarce);
+		settle(b, scarce);
+		for (u32 round = 0; round < 60; round++) {
+			u32 most = random_below(&r, 3) ? 40 : 3000;
+			u32 pages = round % 10 == 9 ? 9999 : 1 + (u32)random_below(&r, most);
+
+			nr = stir(a, b, &r, kept, nr);
+			same_frame_events(a, b);
+			failed += one_area(a, b, (u32)random_below(&r, 2), pages,
+					   gfps[random_below(&r, 8)]);
+			machine_check(a);
+			machine_check(b);
+		}
+		assert_true(failed > 0 || !scarce);
+		machine_free(a);
+		machine_free(b);
+	}
+}
+
 /* How many areas of 4 MiB fit, from where the recording's first was. */
 static void vmap_capacity(void **state)
 {
@@ -755,6 +899,7 @@ int main(void)
 	    cmocka_unit_test(vmalloc_addresses),
 	    cmocka_unit_test(lazily_freed_faults),
 	    cmocka_unit_test(purge_trigger),
+	    cmocka_unit_test(vmalloc_is_single_pages),
 	    cmocka_unit_test(vmap_capacity),
 	    cmocka_unit_test(vmap_frames_stay_the_callers),
 	    cmocka_unit_test(ioremap_rules),
