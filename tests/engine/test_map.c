@@ -628,6 +628,29 @@ static void compare_areas(struct engine *e, struct area_map *map, const struct n
 	assert_int_equal(i, n->nr);
 }
 
+static void remove_kind(struct engine *e, struct area_map *map, struct naive *n, u32 kind)
+{
+	va_t first = 0, last = 0, start, end;
+	u32 left = 0;
+
+	for (u32 i = 0; i < n->nr; i++) {
+		if (n->area[i].kind == kind) {
+			first = last ? first : n->area[i].start;
+			last = n->area[i].end;
+		} else {
+			n->area[left++] = n->area[i];
+		}
+	}
+	assert_true(left < n->nr);
+	n->nr = left;
+	area_remove_kind(e, map, kind, &start, &end);
+	assert_int_equal(start, first);
+	assert_int_equal(end, last);
+	compare_areas(e, map, n);
+	area_remove_kind(e, map, kind, &start, &end);
+	assert_int_equal(start | end, 0);
+}
+
 static void areas_against_list(void **state)
 {
 	struct machine *m = machine_new(&two_level_2g);
@@ -670,7 +693,7 @@ static void areas_against_list(void **state)
 			if (!va)
 				continue;
 			/* Leave holes, now and then. */
-			struct area a = {va, va + size, 3, step, 0, 0};
+			struct area a = {va, va + size, 3 + (u32)random_below(&r, 2), step, 0, 0};
 
 			if (random_below(&r, 3) == 0 && size > PAGE_SIZE)
 				a.end -= PAGE_SIZE;
@@ -692,6 +715,8 @@ static void areas_against_list(void **state)
 			n->nr--;
 			memmove(&n->area[p], &n->area[p + 1], (n->nr - p) * sizeof n->area[0]);
 		}
+		if (step % 7000 == 6999)
+			remove_kind(e, &map, n, 4);
 		if (step % 500 == 0)
 			compare_areas(e, &map, n);
 	}

@@ -474,16 +474,10 @@ static void leaf_merge(struct engine *e, struct area_map *m, u32 i)
 	entry_update(e, m, i);
 }
 
-void area_remove(struct engine *e, struct area_map *m, va_t start)
+static void remove_at(struct engine *e, struct area_map *m, u32 i, u32 position)
 {
-	u32 i = leaf_above(e, m, start);
-
-	ENGINE_ASSERT(e, i < m->nr_leaves);
 	struct entry *entry = entry_at(e, m, i);
 	struct leaf *leaf = at(e, entry->leaf);
-	u32 position = position_of(leaf, start);
-
-	ENGINE_ASSERT(e, position < leaf->nr && leaf->area[position].start == start);
 	u32 holes = gap_beside(leaf, position);
 
 	leaf->nr--;
@@ -497,6 +491,48 @@ void area_remove(struct engine *e, struct area_map *m, va_t start)
 	leaf_merge(e, m, i);
 	if (i)
 		leaf_merge(e, m, i - 1);
+}
+
+void area_remove(struct engine *e, struct area_map *m, va_t start)
+{
+	u32 i = leaf_above(e, m, start);
+
+	ENGINE_ASSERT(e, i < m->nr_leaves);
+	const struct leaf *leaf = leaf_at(e, m, i);
+	u32 position = position_of(leaf, start);
+
+	ENGINE_ASSERT(e, position < leaf->nr && leaf->area[position].start == start);
+	remove_at(e, m, i, position);
+}
+
+void area_remove_kind(struct engine *e, struct area_map *m, u32 kind, va_t *ret_start,
+		      va_t *ret_end)
+{
+	u32 i = 0, k = 0;
+
+	*ret_start = *ret_end = 0;
+	while (i < m->nr_leaves) {
+		const struct leaf *leaf = leaf_at(e, m, i);
+		u32 nr_leaves = m->nr_leaves;
+
+		if (k == leaf->nr) {
+			i++;
+			k = 0;
+			continue;
+		}
+		if (leaf->area[k].kind != kind) {
+			k++;
+			continue;
+		}
+		if (!*ret_end)
+			*ret_start = leaf->area[k].start;
+		*ret_end = leaf->area[k].end;
+		remove_at(e, m, i, k);
+		if (m->nr_leaves == nr_leaves)
+			continue; /* the next one has moved up to here */
+		i = leaf_above(e, m, *ret_end);
+		k = i < m->nr_leaves ? position_of(leaf_at(e, m, i), *ret_end) : 0;
+	}
 }
 
 void area_resize(struct engine *e, struct area_map *m, va_t start, va_t new_start, va_t new_end)

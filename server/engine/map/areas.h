@@ -49,6 +49,10 @@ u32 area_insert(struct engine *e, struct area_map *m, const struct area *area);
 u32 area_reserve(struct engine *e, struct area_map *m, u32 nr);
 /* Removes the area that begins at start, which must be there. */
 void area_remove(struct engine *e, struct area_map *m, va_t start);
+/* Removes every area of a kind, from the lowest up: where the first began and the last
+ * ended. 0 and 0: there was none. */
+void area_remove_kind(struct engine *e, struct area_map *m, u32 kind, va_t *ret_start,
+		      va_t *ret_end);
 /* Changes the ends of an area in place; neighbours must leave room. */
 void area_resize(struct engine *e, struct area_map *m, va_t start, va_t new_start, va_t new_end);
 

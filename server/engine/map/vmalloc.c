@@ -67,20 +67,11 @@ static u32 purge(struct engine *e)
 {
 	struct vmap_state *v = vmap(e);
 	u32 areas = v->lazy_areas, pages = v->lazy_pages;
-	va_t low = 0, high = 0;
-	struct area *a;
+	va_t low, high;
 
 	if (!areas)
 		return 0;
-	for (va_t at_va = 0; (a = area_find_next(e, &v->areas, at_va));) {
-		at_va = a->end;
-		if (a->kind != VMAP_LAZY)
-			continue;
-		if (!low)
-			low = a->start;
-		high = a->end;
-		area_remove(e, &v->areas, a->start);
-	}
+	area_remove_kind(e, &v->areas, VMAP_LAZY, &low, &high);
 	v->lazy_areas = v->lazy_pages = 0;
 	tlb_flush(e, tlb_all_cpus(e), low, (high - low) >> PAGE_SHIFT, FLUSH_VMAP_PURGE);
 	event_vmap_purge(e, areas, pages);
