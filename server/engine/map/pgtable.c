@@ -406,29 +406,6 @@ static inline void *run_slot(struct engine *e, struct pgtable_run *run, va_t va)
 	return slot;
 }
 
-u64 pgtable_run_get(struct engine *e, struct pgtable_run *run, va_t va)
-{
-	const void *slot = run_slot(e, run, va);
-
-	return slot ? slot_get(e, slot) : 0;
-}
-
-u32 pgtable_run_set(struct engine *e, struct pgtable_run *run, va_t va, u64 pte, u32 window)
-{
-	void *slot = run_slot(e, run, va);
-
-	if (__builtin_expect(!slot, 0)) {
-		pfn_t table = table_make(e, e->st->map.kernel_pgd, va);
-
-		if (!table)
-			return STATUS_NO_MEMORY;
-		slot = slot_in(e, table, va);
-		run->table = (u8 *)slot - slot_offset(e, va);
-	}
-	set_at(e, slot, va, pte, window);
-	return STATUS_OK;
-}
-
 u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 window)
 {
 	return clear_at(e, run_slot(e, run, va), va, window);

@@ -88,8 +88,6 @@ struct pgtable_run {
 	u8 *table; /* where it lies; NULL: none yet */
 	u32 span;  /* that it maps, counted from address 0 */
 };
-u64 pgtable_run_get(struct engine *e, struct pgtable_run *run, va_t va);
-u32 pgtable_run_set(struct engine *e, struct pgtable_run *run, va_t va, u64 pte, u32 window);
 u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 window);
 
 /* Where va's PTE lies in the kernel's tables; NULL: there is no table. The other makes the
