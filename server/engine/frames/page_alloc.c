@@ -23,7 +23,7 @@
 #include "../map/kmap_local.h"
 #include "../ops.h"
 #include "buddy.h"
-#include "pcp.h"
+#include "page_run.h"
 #include "route.h"
 
 /* What an ordinary request goes through is one straight function: without flags, and
@@ -375,17 +375,9 @@ static ALWAYS_INLINE bool take_listed(struct engine *e, u32 gfp, u32 order, stru
 	return true;
 }
 
-static ALWAYS_INLINE void hand_out(struct engine *e, struct block *b, u32 gfp, u32 order, u32 state)
+static ALWAYS_INLINE void hand_out(struct engine *e, struct block *b, u32 gfp, u32 order)
 {
-	u64 number = op_number(e);
-	u32 owner = e->op_owner;
-	struct page *p = &e->mem_map[b->pfn];
-
-	/* It was a list's first, so that prev is 0, and nothing uses what is free. */
-	p->flags = page_head_flags(state, order, 0);
-	p->next = 0;
-	p->owner = owner;
-	p->op = number;
+	page_hand_out(e, b->pfn, order, FRAME_ALLOCATED);
 	b->type = pageblock_type(e, b->zone, b->pfn);
 	b->full = event_alloc_fills(e, b->pfn, order, gfp, b->zone, b->type);
 }
@@ -419,7 +411,7 @@ static ALWAYS_INLINE struct block alloc_any(struct engine *e, u32 gfp, u32 order
 			return b;
 		b.zone = frame_zone(e, b.pfn);
 	}
-	hand_out(e, &b, gfp, order, FRAME_ALLOCATED);
+	hand_out(e, &b, gfp, order);
 	return b;
 }
 
@@ -435,7 +427,7 @@ static ALWAYS_INLINE bool alloc_listed(struct engine *e, u32 gfp, u32 order, str
 {
 	if (__builtin_expect(order > PCP_MAX_ORDER || !take_listed(e, gfp, order, b), 0))
 		return false;
-	hand_out(e, b, gfp, order, FRAME_ALLOCATED);
+	hand_out(e, b, gfp, order);
 	return true;
 }
 
@@ -471,9 +463,9 @@ pfn_t page_alloc_user(struct engine *e, u32 gfp)
 	return page_alloc(e, gfp | __GFP_HARDWALL, 0);
 }
 
-/* Looks how many pages can come off the list as it is: that changes nothing of what its zone
- * has free. False: none. */
-static __attribute__((noinline)) bool look_at_list(struct engine *e, struct page_run *run)
+/* ---- runs ---- */
+
+__attribute__((noinline)) bool page_run_look(struct engine *e, struct page_run *run)
 {
 	const struct page_route *to = route_of(e, run->gfp);
 
@@ -486,22 +478,13 @@ static __attribute__((noinline)) bool look_at_list(struct engine *e, struct page
 	return run->listed;
 }
 
-pfn_t page_run_next(struct engine *e, struct page_run *run)
+__attribute__((noinline)) pfn_t page_run_alloc(struct engine *e, u32 gfp, u32 state)
 {
-	struct block b = {0};
+	pfn_t pfn = page_alloc(e, gfp, 0);
 
-	if (!run->listed && !look_at_list(e, run)) {
-		b.pfn = alloc_unlisted(e, run->gfp, 0);
-		if (b.pfn)
-			page_set_state(&e->mem_map[b.pfn], run->state);
-		return b.pfn;
-	}
-	run->listed--;
-	b.zone = run->zone;
-	b.pfn = run->list->first;
-	pcp_pop(e, run->pcp, run->list, b.pfn, 0);
-	hand_out(e, &b, run->gfp, 0, run->state);
-	return b.full ? finish_alloc(e, b.pfn, 0, 0) : b.pfn;
+	if (pfn)
+		page_set_state(&e->mem_map[pfn], state);
+	return pfn;
 }
 
 /* ---- what a frame is ---- */
@@ -661,8 +644,7 @@ static __attribute__((noinline)) u32 free_block(struct engine *e, pfn_t pfn, u32
 	return STATUS_OK;
 }
 
-/* The block is on the executing CPU's lists, and makes them too long. */
-static __attribute__((noinline)) u32 tell_and_shrink(struct engine *e, pfn_t pfn, u32 order)
+__attribute__((noinline)) u32 page_tell_and_shrink(struct engine *e, pfn_t pfn, u32 order)
 {
 	u32 zone = frame_zone(e, pfn), type = pageblock_type(e, zone, pfn);
 
@@ -682,7 +664,7 @@ static __attribute__((noinline, cold)) u32 give_events(struct engine *e)
 static ALWAYS_INLINE u32 list_and_tell(struct engine *e, pfn_t pfn, u32 order, u32 zone, u32 type)
 {
 	if (__builtin_expect(pcp_free(e, zone, pfn, order, type), 0))
-		return tell_and_shrink(e, pfn, order);
+		return page_tell_and_shrink(e, pfn, order);
 	if (event_free_fills(e, pfn, order, zone, type))
 		return give_events(e);
 	return STATUS_OK;
@@ -753,29 +735,18 @@ u32 page_free_asked(struct engine *e, pfn_t pfn, u32 order)
 	return order ? free_asked_of_order(e, pfn, order) : free_asked(e, pfn, 0);
 }
 
-/* Allocated, whatever for, and of this order. */
-static ALWAYS_INLINE void assert_allocated(struct engine *e, pfn_t pfn, u32 order)
+void page_free(struct engine *e, pfn_t pfn, u32 order)
 {
 	const struct page *p = &e->mem_map[pfn];
 
+	/* Allocated, whatever for, and of this order. */
 	ENGINE_ASSERT(e, p->flags - page_head_flags(FRAME_PCP + 1, order, 0) <=
 			     PAGE_STATE_MASK - (FRAME_PCP + 1));
 	ENGINE_ASSERT(e, !p->ref);
-}
-
-void page_free(struct engine *e, pfn_t pfn, u32 order)
-{
-	assert_allocated(e, pfn, order);
 	if (order)
 		free_of_order(e, pfn, order);
 	else
 		free_checked(e, pfn, 0);
-}
-
-void page_free_single(struct engine *e, pfn_t pfn)
-{
-	assert_allocated(e, pfn, 0);
-	free_checked(e, pfn, 0);
 }
 
 /* ---- the engine's own frames ---- */

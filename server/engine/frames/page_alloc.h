@@ -6,9 +6,6 @@
 
 #include "../engine.h"
 
-struct pcp;
-struct pfn_list;
-
 /* Does this gfp name a zone and a migratetype? __GFP_DMA with __GFP_HIGHMEM does
  * not, nor __GFP_MOVABLE with __GFP_RECLAIMABLE. */
 bool page_gfp_valid(u32 gfp);
@@ -25,21 +22,6 @@ pfn_t page_alloc_user(struct engine *e, u32 gfp);
 /* Frees a block that is allocated with this order and has no uses. Anything else
  * is a broken invariant: requests from outside go through page_free_asked(). */
 void page_free(struct engine *e, pfn_t pfn, u32 order);
-
-/* Single pages, one after another, for one op and by one gfp: as many calls of page_alloc()
- * would give, frame by frame and event by event. While the executing CPU's list has some,
- * nothing is asked again. All zeros but gfp and state to begin with. */
-struct page_run {
-	u32 gfp, state; /* FRAME_*: what they are used for */
-	u32 listed;	/* that can come off the list; 0 whenever other pages were asked for */
-	u32 zone;
-	struct pcp *pcp;
-	struct pfn_list *list;
-};
-pfn_t page_run_next(struct engine *e, struct page_run *run);
-
-/* page_free() of a single page. */
-void page_free_single(struct engine *e, pfn_t pfn);
 
 /* Why a request to free must be refused: OK, DOUBLE_FREE, WRONG_ORDER, RESERVED,
  * INVALID (outside RAM, unaligned) or BUSY (in use, or not the caller's kind of

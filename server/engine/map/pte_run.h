@@ -1,6 +1,9 @@
 /*
  * pte_run.h - PTEs of neighbouring pages of the kernel's half, one after the other: their
  * table is looked up once, and what is the same for all of them is made once.
+ *
+ * Whether PTEs are wide (PAE) is told to each function, so that who goes along many knows it
+ * once and for all.
  */
 #ifndef ENGINE_PTE_RUN_H
 #define ENGINE_PTE_RUN_H
@@ -11,23 +14,25 @@
 struct pte_run {
 	u8 *slot; /* where the PTE of va lies, once pte_run_find() says so */
 	va_t va;
-	u32 width; /* bytes of a PTE: 8, or without PAE 4 */
 	u32 window;
 	u64 bits; /* of what is set */
 };
 
 static inline struct pte_run pte_run_at(struct engine *e, va_t va, u64 bits, u32 window)
 {
-	bool pae = e->st->layout.pae;
-
 	return (struct pte_run){
-	    .va = va, .width = pae ? 8 : 4, .window = window, .bits = pae ? bits : bits & ~PTE_NX};
+	    .va = va, .window = window, .bits = e->st->layout.pae ? bits : bits & ~PTE_NX};
+}
+
+static inline u32 pte_width(bool pae)
+{
+	return pae ? 8 : 4;
 }
 
 /* How many pages from here on have their PTEs in one table. */
-static inline u32 pte_run_length(const struct pte_run *run)
+static inline u32 pte_run_length(const struct pte_run *run, bool pae)
 {
-	u32 entries = run->width == 8 ? PAGE_SIZE / 8 : PAGE_SIZE / 4;
+	u32 entries = PAGE_SIZE / pte_width(pae);
 
 	return entries - (run->va >> PAGE_SHIFT & (entries - 1));
 }
@@ -46,42 +51,42 @@ static inline bool pte_run_make(struct engine *e, struct pte_run *run)
 	return run->slot;
 }
 
-static inline void pte_run_next(struct pte_run *run)
+static inline void pte_run_skip(struct pte_run *run, bool pae)
 {
-	run->slot += run->width;
+	run->slot += pte_width(pae);
 	run->va += PAGE_SIZE;
 }
 
-static inline u64 pte_run_get(const struct pte_run *run)
+static inline u64 pte_run_get(const struct pte_run *run, bool pae)
 {
-	return run->width == 8 ? *(const u64 *)run->slot : *(const u32 *)run->slot;
+	return pae ? *(const u64 *)run->slot : *(const u32 *)run->slot;
 }
 
-static inline void pte_run_put(const struct pte_run *run, u64 pte)
+static inline void pte_run_put(const struct pte_run *run, u64 pte, bool pae)
 {
-	if (run->width == 8)
+	if (pae)
 		*(u64 *)run->slot = pte;
 	else
 		*(u32 *)run->slot = (u32)pte;
 }
 
 /* Sets the next PTE, with its event. */
-static inline void pte_run_set(struct engine *e, struct pte_run *run, pfn_t pfn)
+static inline void pte_run_set(struct engine *e, struct pte_run *run, pfn_t pfn, bool pae)
 {
-	pte_run_put(run, pte_make(pfn, run->bits));
+	pte_run_put(run, pte_make(pfn, run->bits), pae);
 	event_pte_set(e, run->window, run->va, pfn, pte_bits(run->bits));
-	pte_run_next(run);
+	pte_run_skip(run, pae);
 }
 
 /* Clears the next PTE, which is set, with its event, and says whose it was. */
-static inline pfn_t pte_run_clear(struct engine *e, struct pte_run *run)
+static inline pfn_t pte_run_clear(struct engine *e, struct pte_run *run, bool pae)
 {
-	u64 pte = pte_run_get(run);
+	u64 pte = pte_run_get(run, pae);
 	pfn_t pfn = pte_pfn(pte);
 
-	pte_run_put(run, 0);
+	pte_run_put(run, 0, pae);
 	event_pte_cleared(e, run->window, run->va, pfn, pte_bits(pte));
-	pte_run_next(run);
+	pte_run_skip(run, pae);
 	return pfn;
 }
 

@@ -20,7 +20,7 @@
 #include "vmalloc.h"
 
 #include "../event.h"
-#include "../frames/page_alloc.h"
+#include "../frames/page_run.h"
 #include "../ops.h"
 #include "pte_run.h"
 #include "use.h"
@@ -45,12 +45,18 @@ static u32 area_pages(const struct area *a)
 	return (a->end - a->start) >> PAGE_SHIFT;
 }
 
-/* How many of `pages` pages can be gone through at once: those whose PTEs are in one table. */
-static ALWAYS_INLINE u32 stretch(const struct pte_run *run, u32 pages)
+/* How many of `pages` pages can be gone through at once: those whose PTEs are in one table.
+ * What does so is written once and compiled twice, for wide PTEs and for others. */
+static ALWAYS_INLINE u32 stretch(const struct pte_run *run, u32 pages, bool pae)
 {
-	u32 most = pte_run_length(run);
+	u32 most = pte_run_length(run, pae);
 
 	return pages < most ? pages : most;
+}
+
+static ALWAYS_INLINE bool is_pae(const struct engine *e)
+{
+	return e->st->layout.pae;
 }
 
 /* Pages first to next - 1 are done: the next one, after a yield now and then. */
@@ -177,19 +183,28 @@ static void roll_back(struct engine *e, va_t va, u32 done,
 	make_lazy(e, area_find(e, &vmap(e)->areas, va));
 }
 
+static ALWAYS_INLINE void unmap_pages(struct engine *e, va_t va, u32 pages,
+				      void (*drop)(struct engine *e, pfn_t pfn), bool pae)
+{
+	struct pte_run run = pte_run_at(e, va, 0, WINDOW_VMALLOC);
+	u32 n;
+
+	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
+		n = stretch(&run, pages - i, pae);
+		ENGINE_ASSERT(e, pte_run_find(e, &run));
+		for (u32 left = n; left; left--)
+			drop(e, pte_run_clear(e, &run, pae));
+	}
+}
+
 static ALWAYS_INLINE void unmap_area(struct engine *e, struct area *a,
 				     void (*drop)(struct engine *e, pfn_t pfn))
 {
-	struct pte_run run = pte_run_at(e, a->start, 0, WINDOW_VMALLOC);
-	u32 pages = a->a, n;
-
-	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
-		n = stretch(&run, pages - i);
-		ENGINE_ASSERT(e, pte_run_find(e, &run));
-		for (u32 left = n; left; left--)
-			drop(e, pte_run_clear(e, &run));
-	}
-	vmap(e)->used_pages -= pages;
+	if (is_pae(e))
+		unmap_pages(e, a->start, a->a, drop, true);
+	else
+		unmap_pages(e, a->start, a->a, drop, false);
+	vmap(e)->used_pages -= a->a;
 	make_lazy(e, a);
 }
 
@@ -223,17 +238,17 @@ static u32 managed_pages(const struct engine *e)
 }
 
 /* Frames for an area: returns how many pages have one. */
-static u32 fill(struct engine *e, va_t va, u32 pages, u32 gfp)
+static ALWAYS_INLINE u32 fill(struct engine *e, va_t va, u32 pages, u32 gfp, bool pae)
 {
-	struct page_run frames = {.gfp = gfp, .state = FRAME_VMALLOC};
+	struct page_run frames = {.gfp = gfp};
 	struct pte_run run = pte_run_at(e, va, PTE_KERNEL_BITS, WINDOW_VMALLOC);
 	u32 n;
 
 	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
-		n = stretch(&run, pages - i);
+		n = stretch(&run, pages - i, pae);
 		run.slot = NULL;
 		for (u32 left = n; left; left--) {
-			pfn_t pfn = page_run_next(e, &frames);
+			pfn_t pfn = page_run_next(e, &frames, FRAME_VMALLOC);
 
 			if (!pfn)
 				return i + n - left;
@@ -244,7 +259,7 @@ static u32 fill(struct engine *e, va_t va, u32 pages, u32 gfp)
 					return i;
 				}
 			}
-			pte_run_set(e, &run, pfn);
+			pte_run_set(e, &run, pfn, pae);
 		}
 	}
 	return pages;
@@ -263,7 +278,7 @@ u32 op_vmalloc(struct engine *e, const struct engine_op *op, struct engine_resul
 	status = take_addresses(e, VMAP_VMALLOC, pages, PAGE_SIZE, &va);
 	if (status != STATUS_OK)
 		return status;
-	done = fill(e, va, pages, gfp);
+	done = is_pae(e) ? fill(e, va, pages, gfp, true) : fill(e, va, pages, gfp, false);
 	if (done < pages) {
 		roll_back(e, va, done, drop_frame);
 		return STATUS_NO_MEMORY;
@@ -275,16 +290,16 @@ u32 op_vmalloc(struct engine *e, const struct engine_op *op, struct engine_resul
 }
 
 /* Has somebody mapped any of an area's frames besides? Those cannot go. */
-static bool is_used(struct engine *e, const struct area *a)
+static ALWAYS_INLINE bool is_used(struct engine *e, const struct area *a, bool pae)
 {
 	struct pte_run run = pte_run_at(e, a->start, 0, WINDOW_VMALLOC);
 	u32 n;
 
 	for (u32 i = 0; i < a->a; i = go_on(e, i, i + n)) {
-		n = stretch(&run, a->a - i);
+		n = stretch(&run, a->a - i, pae);
 		ENGINE_ASSERT(e, pte_run_find(e, &run));
-		for (u32 left = n; left; left--, pte_run_next(&run)) {
-			if (page_of(e, pte_pfn(pte_run_get(&run)))->ref)
+		for (u32 left = n; left; left--, pte_run_skip(&run, pae)) {
+			if (page_of(e, pte_pfn(pte_run_get(&run, pae)))->ref)
 				return true;
 		}
 	}
@@ -299,7 +314,7 @@ u32 op_vfree(struct engine *e, const struct engine_op *op, struct engine_result 
 	(void)res;
 	if (status != STATUS_OK)
 		return status;
-	if (is_used(e, a))
+	if (is_pae(e) ? is_used(e, a, true) : is_used(e, a, false))
 		return STATUS_BUSY;
 	unmap_area(e, a, page_free_single);
 	return STATUS_OK;
@@ -315,9 +330,30 @@ static pfn_t listed_pfn(const struct engine_op *op, u32 i)
 	return word;
 }
 
+/* Returns how many are mapped. */
+static ALWAYS_INLINE u32 map_listed(struct engine *e, va_t va, u32 pages,
+				    const struct engine_op *op, u64 bits, bool pae)
+{
+	struct pte_run run = pte_run_at(e, va, bits, WINDOW_VMALLOC);
+	u32 n;
+
+	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
+		n = stretch(&run, pages - i, pae);
+		if (!pte_run_find(e, &run) && !pte_run_make(e, &run))
+			return i;
+		for (u32 k = i; k < i + n; k++) {
+			pfn_t pfn = listed_pfn(op, k);
+
+			frame_use(e, pfn);
+			pte_run_set(e, &run, pfn, pae);
+		}
+	}
+	return pages;
+}
+
 u32 op_vmap(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
-	u32 pages = op->data_len / (u32)sizeof(u32), prot = (u32)op->args[0], status, n;
+	u32 pages = op->data_len / (u32)sizeof(u32), prot = (u32)op->args[0], status, done;
 	u64 bits = pte_of_prot(prot ? prot : UPROT_READ | UPROT_WRITE);
 	va_t va;
 
@@ -336,18 +372,11 @@ u32 op_vmap(struct engine *e, const struct engine_op *op, struct engine_result *
 	if (status != STATUS_OK)
 		return status;
 
-	struct pte_run run = pte_run_at(e, va, bits, WINDOW_VMALLOC);
-
-	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
-		n = stretch(&run, pages - i);
-		if (!pte_run_find(e, &run) && !pte_run_make(e, &run)) {
-			roll_back(e, va, i, frame_unuse);
-			return STATUS_NO_MEMORY;
-		}
-		for (u32 k = i; k < i + n; k++) {
-			pte_run_set(e, &run, listed_pfn(op, k));
-			frame_use(e, listed_pfn(op, k));
-		}
+	done = is_pae(e) ? map_listed(e, va, pages, op, bits, true)
+			 : map_listed(e, va, pages, op, bits, false);
+	if (done < pages) {
+		roll_back(e, va, done, frame_unuse);
+		return STATUS_NO_MEMORY;
 	}
 	vmap(e)->used_pages += pages;
 	res->values[0] = va;
@@ -378,11 +407,28 @@ static u32 ioremap_align(const struct engine *e, u32 pages)
 	return align;
 }
 
+/* Returns how many pages are mapped. */
+static u32 map_device(struct engine *e, va_t va, u32 pages, pfn_t first)
+{
+	struct pte_run run = pte_run_at(e, va, PTE_KERNEL_BITS | PTE_PCD | PTE_PWT, WINDOW_VMALLOC);
+	bool pae = is_pae(e);
+	u32 n;
+
+	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
+		n = stretch(&run, pages - i, pae);
+		if (!pte_run_find(e, &run) && !pte_run_make(e, &run))
+			return i;
+		for (u32 k = i; k < i + n; k++)
+			pte_run_set(e, &run, first + k, pae);
+	}
+	return pages;
+}
+
 u32 op_ioremap(struct engine *e, const struct engine_op *op, struct engine_result *res)
 {
 	u64 start = op->args[0] & ~(u64)(PAGE_SIZE - 1);
 	u64 end = (op->args[0] + op->args[1] + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1);
-	u32 pages = (u32)((end - start) >> PAGE_SHIFT), status, n;
+	u32 pages = (u32)((end - start) >> PAGE_SHIFT), status, done;
 	u64 reach = e->st->layout.pae ? 1ULL << 36 : 1ULL << 32;
 	va_t va;
 
@@ -392,16 +438,10 @@ u32 op_ioremap(struct engine *e, const struct engine_op *op, struct engine_resul
 	if (status != STATUS_OK)
 		return status;
 	area_find(e, &vmap(e)->areas, va)->b = (u32)(start >> PAGE_SHIFT);
-	struct pte_run run = pte_run_at(e, va, PTE_KERNEL_BITS | PTE_PCD | PTE_PWT, WINDOW_VMALLOC);
-
-	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
-		n = stretch(&run, pages - i);
-		if (!pte_run_find(e, &run) && !pte_run_make(e, &run)) {
-			roll_back(e, va, i, drop_nothing);
-			return STATUS_NO_MEMORY;
-		}
-		for (u32 k = i; k < i + n; k++)
-			pte_run_set(e, &run, (pfn_t)(start >> PAGE_SHIFT) + k);
+	done = map_device(e, va, pages, (pfn_t)(start >> PAGE_SHIFT));
+	if (done < pages) {
+		roll_back(e, va, done, drop_nothing);
+		return STATUS_NO_MEMORY;
 	}
 	vmap(e)->used_pages += pages;
 	res->values[0] = va + (u32)(op->args[0] - start);
