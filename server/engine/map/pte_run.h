@@ -15,7 +15,7 @@ struct pte_run {
 	u8 *slot; /* where the PTE of va lies, once pte_run_find() says so */
 	va_t va;
 	u32 window;
-	u64 bits; /* of what is set */
+	u64 bits; /* of them all */
 };
 
 static inline struct pte_run pte_run_at(struct engine *e, va_t va, u64 bits, u32 window)
@@ -81,11 +81,10 @@ static inline void pte_run_set(struct engine *e, struct pte_run *run, pfn_t pfn,
 /* Clears the next PTE, which is set, with its event, and says whose it was. */
 static inline pfn_t pte_run_clear(struct engine *e, struct pte_run *run, bool pae)
 {
-	u64 pte = pte_run_get(run, pae);
-	pfn_t pfn = pte_pfn(pte);
+	pfn_t pfn = pte_pfn(pte_run_get(run, pae));
 
 	pte_run_put(run, 0, pae);
-	event_pte_cleared(e, run->window, run->va, pfn, pte_bits(pte));
+	event_pte_cleared(e, run->window, run->va, pfn, pte_bits(run->bits));
 	pte_run_skip(run, pae);
 	return pfn;
 }

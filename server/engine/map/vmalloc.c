@@ -192,6 +192,8 @@ static ALWAYS_INLINE void unmap_pages(struct engine *e, va_t va, u32 pages,
 	for (u32 i = 0; i < pages; i = go_on(e, i, i + n)) {
 		n = stretch(&run, pages - i, pae);
 		ENGINE_ASSERT(e, pte_run_find(e, &run));
+		/* An area's PTEs differ in their frames alone. */
+		run.bits = pte_run_get(&run, pae) & ~PTE_FRAME;
 		for (u32 left = n; left; left--)
 			drop(e, pte_run_clear(e, &run, pae));
 	}
