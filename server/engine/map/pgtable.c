@@ -391,25 +391,7 @@ bool windows_find(struct engine *e, const struct layout *l)
 	return e->kmap_local_ptes && e->pkmap_ptes;
 }
 
-/* ---- runs of the kernel's entries: its tables stay once they are made ---- */
-
-/* The slot of va, in the run's table if that has it; NULL: there is none. */
-static inline void *run_slot(struct engine *e, struct pgtable_run *run, va_t va)
-{
-	u32 span = va >> directory_shift(e);
-	u8 *slot;
-
-	if (__builtin_expect(run->table && run->span == span, 1))
-		return run->table + slot_offset(e, va);
-	slot = slot_of(e, e->st->map.kernel_pgd, va);
-	*run = (struct pgtable_run){slot ? slot - slot_offset(e, va) : NULL, span};
-	return slot;
-}
-
-u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 window)
-{
-	return clear_at(e, run_slot(e, run, va), va, window);
-}
+/* ---- for runs of the kernel's entries: see pte_run.h ---- */
 
 void *pgtable_slot(struct engine *e, va_t va)
 {

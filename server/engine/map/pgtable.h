@@ -82,14 +82,6 @@ u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va, u32 *ret_made);
  * was not 0. The table stays. */
 u64 pgtable_clear(struct engine *e, pfn_t pgd, va_t va, u32 window);
 
-/* The same for many pages of the kernel's half in one op, one after the other: the table
- * is looked up once for all that are in it. All zeros to begin with. */
-struct pgtable_run {
-	u8 *table; /* where it lies; NULL: none yet */
-	u32 span;  /* that it maps, counted from address 0 */
-};
-u64 pgtable_run_clear(struct engine *e, struct pgtable_run *run, va_t va, u32 window);
-
 /* Where va's PTE lies in the kernel's tables; NULL: there is no table. The other makes the
  * table, which is not there; NULL: no memory. */
 void *pgtable_slot(struct engine *e, va_t va);
