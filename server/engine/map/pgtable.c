@@ -639,9 +639,10 @@ static void boot_make_table(struct engine *e, va_t va)
 {
 	u64 end = va + directory_span(e);
 	bool user = pgtable_has_host_window(e) && overlaps(va, end, HOST_WINDOW_VA, HOST_MMIO_VA);
+	/* Before its directory: which frame each gets is part of the state. */
+	u64 entry = pte_make(boot_table(e), TABLE_BITS | (user ? PTE_USER : 0));
 
-	entry_set(e, boot_directory(e, va), directory_index(e, va),
-		  pte_make(boot_table(e), TABLE_BITS | (user ? PTE_USER : 0)));
+	entry_set(e, boot_directory(e, va), directory_index(e, va), entry);
 }
 
 static void boot_direct_table(struct engine *e, va_t va)
