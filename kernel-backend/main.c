@@ -150,7 +150,7 @@ static __attribute__((noinline, cold)) const struct op_frame *collect_frame(void
 
 /* Reads a frame; its type. All of *op was zero when the guest started, and what is not in the
  * frame is. */
-static inline __attribute__((always_inline)) u32 read_op(struct engine_op *op)
+static ALWAYS_INLINE u32 read_op(struct engine_op *op)
 {
 	static u32 args_before;
 	const struct op_frame *f = (const void *)link_input.at;
@@ -191,7 +191,7 @@ static inline u32 words_of(const u64 values[OP_VALUES])
 	return rest ? OP_VALUES : values[0] != 0;
 }
 
-static inline __attribute__((always_inline)) void send_result(const struct engine_result *res)
+static ALWAYS_INLINE void send_result(const struct engine_result *res)
 {
 	struct {
 		struct wire_header header;
@@ -226,8 +226,7 @@ static u32 read_tsc(void)
 static struct engine_result result = {.data = result_data}; /* the rest is the engine's */
 
 /* The one place where the engine is called from, so that it can be compiled in here. */
-static inline __attribute__((always_inline)) void execute(const struct engine_op *op,
-							  bool is_measured)
+static ALWAYS_INLINE void execute(const struct engine_op *op, bool is_measured)
 {
 	static u32 began;
 	u64 ticks = 0;
@@ -245,7 +244,7 @@ static inline __attribute__((always_inline)) void execute(const struct engine_op
 }
 
 /* What the link alone costs: what comes in an op goes back in a result, and no engine. */
-static inline __attribute__((always_inline)) void echo(const struct engine_op *op)
+static ALWAYS_INLINE void echo(const struct engine_op *op)
 {
 	result.op = op->args[0];
 	result.status = op->code;

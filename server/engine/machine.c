@@ -99,8 +99,8 @@ static inline u32 end_of_op(struct engine *e, u32 known, u32 status)
 
 /* A switch and not a pointer in the table: where the whole image is compiled at once, the
  * compiler sees that every op is called with the same engine, and need not pass it on. */
-static inline __attribute__((always_inline)) void call(struct engine *e, const struct engine_op *op,
-						       struct engine_result *res)
+static ALWAYS_INLINE void call(struct engine *e, const struct engine_op *op,
+			       struct engine_result *res)
 {
 	switch (op->code) {
 #define OP_CALL(code, fn, known) \

@@ -26,6 +26,7 @@ typedef u32 ref_t;   /* kernel virtual address in the direct map, of an object; 
 
 enum { PAGE_SHIFT = 12, PAGE_SIZE = 1 << PAGE_SHIFT };
 
+/* Where a constant argument makes most of a function fold away, or a call costs more than it. */
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 static inline u32 pages_of(u64 bytes)

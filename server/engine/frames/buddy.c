@@ -23,8 +23,6 @@
 #include "route.h"
 #include "zone_access.h"
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-
 /* Which types to try, in this order, when one has run out. Linux's fallbacks[]. */
 static const u8 fallback_types[NR_PCP_TYPES][NR_PCP_TYPES - 1] = {
     [MIGRATE_UNMOVABLE] = {MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE},

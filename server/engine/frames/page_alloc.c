@@ -15,6 +15,9 @@
  *    other descriptors of the block have flags 0.
  *  2 Nothing is freed that page_free_check() has not passed.
  *
+ * What an ordinary request goes through is one straight function: without flags, and with
+ * a request that is nowhere in memory, most of the rules fold away.
+ *
  * Not modelled: reclaim, compaction, the OOM killer: a request that would wait for
  * them fails. HIGHATOMIC pageblocks are for this reason never given back.
  */
@@ -25,10 +28,6 @@
 #include "buddy.h"
 #include "page_run.h"
 #include "route.h"
-
-/* What an ordinary request goes through is one straight function: without flags, and
- * with a request that is nowhere in memory, most of the rules fold away. */
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 enum {
 	GFP_TYPE_SHIFT = 3, /* of __GFP_MOVABLE and __GFP_RECLAIMABLE */
@@ -223,8 +222,7 @@ static u32 slow_flags(u32 gfp, u32 order)
 	return flags;
 }
 
-/* The request is a copy, so that the
- * caller's may stay in registers. */
+/* The request is a copy, so that the caller's may stay in registers. */
 static __attribute__((noinline)) pfn_t take_slowly(struct engine *e, struct request r)
 {
 	pfn_t pfn = sweep(e, &r, r.zones & ~(1u << highest(r.zones)));

@@ -43,8 +43,7 @@ bool page_run_look(struct engine *e, struct page_run *run);
 pfn_t page_run_alloc(struct engine *e, u32 gfp, u32 state);
 
 /* The next page, and what it is used for (FRAME_*); 0: no memory. */
-static inline __attribute__((always_inline)) pfn_t page_run_next(struct engine *e,
-								 struct page_run *run, u32 state)
+static ALWAYS_INLINE pfn_t page_run_next(struct engine *e, struct page_run *run, u32 state)
 {
 	if (!run->listed && !page_run_look(e, run))
 		return page_run_alloc(e, run->gfp, state);
@@ -59,7 +58,7 @@ static inline __attribute__((always_inline)) pfn_t page_run_next(struct engine *
 }
 
 /* page_free() of one page. */
-static inline __attribute__((always_inline)) void page_free_single(struct engine *e, pfn_t pfn)
+static ALWAYS_INLINE void page_free_single(struct engine *e, pfn_t pfn)
 {
 	const struct page *p = &e->mem_map[pfn];
 	u32 others = p->flags - page_head_flags(FRAME_PCP + 1, 0, 0);

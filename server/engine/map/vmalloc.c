@@ -25,8 +25,6 @@
 #include "pte_run.h"
 #include "use.h"
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-
 /* Linux's lazy_max_pages() a CPU bit. */
 #define LAZY_PAGES_PER_BIT (32u << (20 - PAGE_SHIFT))
 
