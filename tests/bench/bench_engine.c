@@ -9,15 +9,16 @@
  *
  *   hot      allocate and free one block, again and again
  *   bulk     allocate min(128k, half the zone) blocks, then free them in order
- *   random   the same blocks freed in random order
+ *   random   the same blocks freed in random order; and, with all of them live, one of them
+ *            freed at random and another allocated in its place, again and again
  *
  * Medians of seven rounds, of the thread's own CPU time.
  *
  * The allocator's reference is LLFree-C (atomics; no locks here). It is in no
  * distribution: who has it built gives its figures of the same minutes on the same
- * machine, in ns, as four arguments, and each row of order 0 gets its ratio:
+ * machine, in ns, as five arguments, and each row of order 0 gets its ratio:
  *
- *   bench_engine [HOT-PAIR BULK-ALLOCATE BULK-FREE ALLOCATE-AND-RANDOM-FREE]
+ *   bench_engine [HOT-PAIR BULK-ALLOCATE BULK-FREE ALLOCATE-AND-RANDOM-FREE RANDOM-PAIR]
  */
 #include <stdio.h>
 #include <string.h>
@@ -52,7 +53,7 @@ static struct engine_result expect(struct engine_op op)
 
 /* The reference's figures; 0: not given. */
 static struct {
-	double hot, bulk_allocate, bulk_free, random;
+	double hot, bulk_allocate, bulk_free, random, pair;
 } llfree;
 
 /* The first machine's figure for 8192 live frames, which bounds the others'. */
@@ -177,7 +178,7 @@ static struct bulk bulk(u32 gfp, u32 order, unsigned blocks, bool shuffle)
 /* Free and allocate at random over a fixed set of live blocks. */
 static double live_set(u32 gfp, unsigned live, unsigned n)
 {
-	static pfn_t pfns[8192];
+	static pfn_t pfns[1 << 17];
 	struct engine *e = sim_engine(sim);
 	double t[BENCH_ROUNDS];
 	uint32_t seed = 7;
@@ -297,6 +298,8 @@ static void machine(const char *name, struct engine_config config)
 	b = bulk(gfp, 0, half, true);
 	row_against("order 0, allocate + random free", "ns/pair", b.alloc + b.free, llfree.random,
 		    "2 x, stretch 2.5 x");
+	row_against("order 0, random pair, all live", "ns/pair", live_set(gfp, half, 500000),
+		    llfree.pair, "2 x, stretch 2.5 x");
 	row_live(live_set(gfp, 8192, 500000));
 	for (u32 order = 3; order <= 9; order += 3) {
 		char what[40];
@@ -331,11 +334,12 @@ int main(int argc, char **argv)
 				      .nr_e820 = 1,
 				      .e820 = {{0, 64ull << 30, 1, 0}}};
 
-	if (argc == 5) {
+	if (argc == 6) {
 		llfree.hot = atof(argv[1]);
 		llfree.bulk_allocate = atof(argv[2]);
 		llfree.bulk_free = atof(argv[3]);
 		llfree.random = atof(argv[4]);
+		llfree.pair = atof(argv[5]);
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("engine, detail all, one thread, medians of %d rounds\n", BENCH_ROUNDS);
