@@ -26,7 +26,7 @@ static inline bool event_wanted(struct engine *e, u32 kind)
 static inline void event_words(u32 *w, u32 first, u32 second)
 {
 #if UINTPTR_MAX > UINT32_MAX && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	u64 both = first | (u64)second << 32;
+	u64 both = first | second * (1ULL << 32);
 
 	__builtin_memcpy(w, &both, sizeof both);
 #else
