@@ -79,7 +79,7 @@ static void find_lineage(struct work *w)
 	struct engine_config *config = &w->config;
 	struct history_machine m;
 
-	while (machine) {
+	do {
 		if (history_reader_machine(w->rd, machine, config, &m)) {
 			fail_for_now(w->b, MACHINE_E_HISTORY, "the history cannot be read");
 			return;
@@ -99,7 +99,7 @@ static void find_lineage(struct work *w)
 		/* Before it was a machine of its own it was its parent. */
 		last_op = m.forked_from && last_op > m.forked_at_op ? m.forked_at_op : last_op;
 		machine = m.forked_from;
-	}
+	} while (machine);
 }
 
 /* ---- ops ---- */

@@ -448,11 +448,11 @@ int stream_receive(struct zoned_stream *s, uint32_t timeout_ms, struct stream_me
 int zoned_stream_receive(struct zoned_stream *s, uint32_t timeout_ms,
 			 ProtobufCMessage **ret_message)
 {
-	struct stream_message *m;
+	struct stream_message *m = NULL;
 	ProtobufCMessage *message;
 	int rc = stream_receive(s, timeout_ms, &m);
 
-	if (rc)
+	if (!m)
 		return rc;
 	message = protobuf_c_message_unpack(s->reply_type, NULL, m->length, m->bytes);
 	free(m);

@@ -293,11 +293,11 @@ static uint64_t append_events_of_all_kinds(struct place *p, uint64_t machine)
 {
 	uint64_t op = 0;
 
-	for (uint16_t kind = 1; kind < EVENT_KIND_END; kind++) {
+	for (unsigned kind = 1; kind < EVENT_KIND_END; kind++) {
 		for (uint32_t zone = 0; zone < 4; zone++) {
 			/* A fault has the zone of its frame. */
 			uint32_t w3 = kind == EVENT_PAGE_FAULT ? 5 : zone;
-			struct engine_event e = {.kind = kind,
+			struct engine_event e = {.kind = (uint16_t)kind,
 						 .w = {zone, zone, zone, w3, zone, zone}};
 			struct history_record r = {.machine = machine,
 						   .op = ++op,

@@ -602,8 +602,10 @@ static void schema_md_lists_every_table_and_column(void **state)
 		snprintf(heading, sizeof(heading), "### %s\n", sqlite3_column_text(st, 0));
 		snprintf(word, sizeof(word), "`%s`", sqlite3_column_text(st, 1));
 		section = strstr(text, heading);
-		if (!section)
+		if (!section) {
 			fail_msg("SCHEMA.md does not have %s", heading);
+			return;
+		}
 		end = strstr(section + 3, "\n##");
 		found = strstr(section, word);
 		if (!found || found > end)
