@@ -39,11 +39,6 @@
 /* The ISA range is mapped whether or not it is RAM, as in Linux. */
 #define ISA_END_PFN 0x100
 
-static bool is_pae(const struct engine *e)
-{
-	return e->st->layout.pae;
-}
-
 static u32 directory_shift(const struct engine *e)
 {
 	return is_pae(e) ? 21 : 22;
@@ -245,20 +240,6 @@ bool pgtable_shares_kernel(struct engine *e, pfn_t pgd)
 
 /* ---- single entries ---- */
 
-/* A PTE where it lies: a u64, or without PAE a u32. */
-static inline u64 slot_get(const struct engine *e, const void *slot)
-{
-	return is_pae(e) ? *(const u64 *)slot : *(const u32 *)slot;
-}
-
-static inline void slot_set(const struct engine *e, void *slot, u64 pte)
-{
-	if (is_pae(e))
-		*(u64 *)slot = pte;
-	else
-		*(u32 *)slot = (u32)pte;
-}
-
 /* Tables lie in lowmem, below 4 GiB: the low half of an entry says where. */
 static inline void *table_at(const struct engine *e, u32 entry)
 {
@@ -302,7 +283,7 @@ u64 pgtable_get(struct engine *e, pfn_t pgd, va_t va)
 {
 	const void *slot = slot_of(e, or_kernel(e, pgd), va);
 
-	return slot ? slot_get(e, slot) : directory_entry(e, or_kernel(e, pgd), va);
+	return slot ? pte_read(slot, is_pae(e)) : directory_entry(e, or_kernel(e, pgd), va);
 }
 
 u32 pgtable_prepare(struct engine *e, pfn_t pgd, va_t va, u32 *ret_made)
@@ -318,18 +299,18 @@ static inline void set_at(struct engine *e, void *slot, va_t va, u64 pte, u32 wi
 {
 	if (!is_pae(e))
 		pte &= ~PTE_NX;
-	slot_set(e, slot, pte);
+	pte_write(slot, pte, is_pae(e));
 	event_pte_set(e, window, va, pte_pfn(pte), pte_bits(pte));
 }
 
 /* NULL: there is nothing to clear. */
 static inline u64 clear_at(struct engine *e, void *slot, va_t va, u32 window)
 {
-	u64 pte = slot ? slot_get(e, slot) : 0;
+	u64 pte = slot ? pte_read(slot, is_pae(e)) : 0;
 
 	if (!pte)
 		return 0;
-	slot_set(e, slot, 0);
+	pte_write(slot, 0, is_pae(e));
 	event_pte_cleared(e, window, va, pte_pfn(pte), pte_bits(pte));
 	return pte;
 }

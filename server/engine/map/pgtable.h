@@ -9,7 +9,7 @@
 #ifndef ENGINE_PGTABLE_H
 #define ENGINE_PGTABLE_H
 
-#include "../engine.h"
+#include "../state.h"
 
 /* What a kernel page's entry has beside its frame: Linux's PAGE_KERNEL with accessed
  * and dirty set from the beginning. NX is dropped where there is none. */
@@ -41,6 +41,25 @@ static inline pfn_t pte_pfn(u64 pte)
 static inline u64 pte_make(pfn_t pfn, u64 bits)
 {
 	return ((u64)pfn << PAGE_SHIFT) | bits;
+}
+
+static inline bool is_pae(const struct engine *e)
+{
+	return e->st->layout.pae;
+}
+
+/* A PTE where it lies: a u64, or without PAE a u32. */
+static inline u64 pte_read(const void *at, bool pae)
+{
+	return pae ? *(const u64 *)at : *(const u32 *)at;
+}
+
+static inline void pte_write(void *at, u64 pte, bool pae)
+{
+	if (pae)
+		*(u64 *)at = pte;
+	else
+		*(u32 *)at = (u32)pte;
 }
 
 /* Bits of a kernel mapping with the protection UPROT_*: readable always. */

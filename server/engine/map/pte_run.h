@@ -21,7 +21,7 @@ struct pte_run {
 static inline struct pte_run pte_run_at(struct engine *e, va_t va, u64 bits, u32 window)
 {
 	return (struct pte_run){
-	    .va = va, .window = window, .bits = e->st->layout.pae ? bits : bits & ~PTE_NX};
+	    .va = va, .window = window, .bits = is_pae(e) ? bits : bits & ~PTE_NX};
 }
 
 static inline u32 pte_width(bool pae)
@@ -57,23 +57,10 @@ static inline void pte_run_skip(struct pte_run *run, bool pae)
 	run->va += PAGE_SIZE;
 }
 
-static inline u64 pte_run_get(const struct pte_run *run, bool pae)
-{
-	return pae ? *(const u64 *)run->slot : *(const u32 *)run->slot;
-}
-
-static inline void pte_run_put(const struct pte_run *run, u64 pte, bool pae)
-{
-	if (pae)
-		*(u64 *)run->slot = pte;
-	else
-		*(u32 *)run->slot = (u32)pte;
-}
-
 /* Sets the next PTE, with its event. */
 static inline void pte_run_set(struct engine *e, struct pte_run *run, pfn_t pfn, bool pae)
 {
-	pte_run_put(run, pte_make(pfn, run->bits), pae);
+	pte_write(run->slot, pte_make(pfn, run->bits), pae);
 	event_pte_set(e, run->window, run->va, pfn, pte_bits(run->bits));
 	pte_run_skip(run, pae);
 }
@@ -81,9 +68,9 @@ static inline void pte_run_set(struct engine *e, struct pte_run *run, pfn_t pfn,
 /* Clears the next PTE, which is set, with its event, and says whose it was. */
 static inline pfn_t pte_run_clear(struct engine *e, struct pte_run *run, bool pae)
 {
-	pfn_t pfn = pte_pfn(pte_run_get(run, pae));
+	pfn_t pfn = pte_pfn(pte_read(run->slot, pae));
 
-	pte_run_put(run, 0, pae);
+	pte_write(run->slot, 0, pae);
 	event_pte_cleared(e, run->window, run->va, pfn, pte_bits(run->bits));
 	pte_run_skip(run, pae);
 	return pfn;

@@ -52,11 +52,6 @@ static ALWAYS_INLINE u32 stretch(const struct pte_run *run, u32 pages, bool pae)
 	return pages < most ? pages : most;
 }
 
-static ALWAYS_INLINE bool is_pae(const struct engine *e)
-{
-	return e->st->layout.pae;
-}
-
 /* Pages first to next - 1 are done: the next one, after a yield now and then. */
 static ALWAYS_INLINE u32 go_on(struct engine *e, u32 first, u32 next)
 {
@@ -191,7 +186,7 @@ static ALWAYS_INLINE void unmap_pages(struct engine *e, va_t va, u32 pages,
 		n = stretch(&run, pages - i, pae);
 		ENGINE_ASSERT(e, pte_run_find(e, &run));
 		/* An area's PTEs differ in their frames alone. */
-		run.bits = pte_run_get(&run, pae) & ~PTE_FRAME;
+		run.bits = pte_read(run.slot, pae) & ~PTE_FRAME;
 		for (u32 left = n; left; left--)
 			drop(e, pte_run_clear(e, &run, pae));
 	}
@@ -211,11 +206,6 @@ static ALWAYS_INLINE void unmap_area(struct engine *e, struct area *a,
 static void drop_nothing(struct engine *e, pfn_t pfn)
 {
 	(void)e, (void)pfn;
-}
-
-static void drop_frame(struct engine *e, pfn_t pfn)
-{
-	page_free(e, pfn, 0);
 }
 
 /* ---- vmalloc ---- */
@@ -280,7 +270,7 @@ u32 op_vmalloc(struct engine *e, const struct engine_op *op, struct engine_resul
 		return status;
 	done = is_pae(e) ? fill(e, va, pages, gfp, true) : fill(e, va, pages, gfp, false);
 	if (done < pages) {
-		roll_back(e, va, done, drop_frame);
+		roll_back(e, va, done, page_free_single);
 		return STATUS_NO_MEMORY;
 	}
 	vmap(e)->used_pages += pages;
@@ -299,7 +289,7 @@ static ALWAYS_INLINE bool is_used(struct engine *e, const struct area *a, bool p
 		n = stretch(&run, a->a - i, pae);
 		ENGINE_ASSERT(e, pte_run_find(e, &run));
 		for (u32 left = n; left; left--, pte_run_skip(&run, pae)) {
-			if (page_of(e, pte_pfn(pte_run_get(&run, pae)))->ref)
+			if (page_of(e, pte_pfn(pte_read(run.slot, pae)))->ref)
 				return true;
 		}
 	}
