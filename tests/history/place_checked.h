@@ -60,7 +60,6 @@ static inline int64_t place_ask(const struct place *p, const char *sql)
 	return answer;
 }
 
-/* A file that nobody has open. */
 static inline void place_copy_file(const char *from, const char *to)
 {
 	FILE *in = fopen(from, "re"), *out = fopen(to, "we");
@@ -73,6 +72,17 @@ static inline void place_copy_file(const char *from, const char *to)
 		assert_int_equal(fwrite(bytes, 1, n, out), n);
 	fclose(in);
 	assert_int_equal(fclose(out), 0);
+}
+
+/* A history as the daemon leaves it that is killed now: its file and its log. */
+static inline void place_copy_killed(const char *from, const char *to)
+{
+	char log[512], copy[512];
+
+	snprintf(log, sizeof log, "%s-wal", from);
+	snprintf(copy, sizeof copy, "%s-wal", to);
+	place_copy_file(from, to);
+	place_copy_file(log, copy);
 }
 
 #endif

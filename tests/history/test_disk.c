@@ -263,20 +263,14 @@ static void test_any_truncation_may_fail(void **state)
 /* A daemon is killed: the next one finds its files as they are now. */
 static void kill_and_verify(struct bench *b, struct known_progress *found)
 {
-	static const char *const ends[] = {"", "-wal"};
-	char file[2][512], kept[2][512];
+	struct place kept;
 
-	for (unsigned i = 0; i < 2; i++) {
-		snprintf(file[i], sizeof file[i], "%s%s", b->place.path, ends[i]);
-		snprintf(kept[i], sizeof kept[i], "%s-kept%s", b->place.path, ends[i]);
-		place_copy_file(file[i], kept[i]);
-	}
+	place_make(&kept);
+	place_copy_killed(b->place.path, kept.path);
 	place_close(&b->place);
 	disk_forget();
-	for (unsigned i = 0; i < 2; i++) {
-		place_copy_file(kept[i], file[i]);
-		unlink(kept[i]);
-	}
+	place_copy_killed(kept.path, b->place.path);
+	place_remove(&kept);
 	verify(b, found);
 }
 

@@ -703,14 +703,11 @@ static void a_rare_row_that_fails_fails_the_turn(void **state)
 static void a_turn_larger_than_the_cache_is_whole(void **state)
 {
 	struct place *p = *state, killed;
-	char from[160], to[160];
 	uint64_t op = 0;
 
 	assert_int_equal(place_open_without_cache(p), HISTORY_OK);
 	add_machine(p->h, "a");
 	place_make(&killed);
-	snprintf(from, sizeof(from), "%s-wal", p->path);
-	snprintf(to, sizeof(to), "%s-wal", killed.path);
 	for (unsigned turn = 0; turn < 10; turn++) {
 		/* Each takes the other's page out of the cache. */
 		for (unsigned i = 0; i < 4; i++) {
@@ -720,8 +717,7 @@ static void a_turn_larger_than_the_cache_is_whole(void **state)
 		for (unsigned i = 0; i < 500; i++)
 			append_alloc(p->h, 1, ++op, 1000, 1, 1);
 		place_commit(p);
-		place_copy_file(p->path, killed.path);
-		place_copy_file(from, to);
+		place_copy_killed(p->path, killed.path);
 		assert_int_equal(place_open(&killed), HISTORY_OK);
 		assert_int_equal(history_last_op(killed.h, 1), op);
 		assert_int_equal(place_ask(&killed, "SELECT count(*) FROM events"), op);
